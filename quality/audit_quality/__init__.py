@@ -1,0 +1,1 @@
+"""Checks of the record: Great Expectations suites and reconciliation."""

@@ -1,0 +1,1 @@
+"""The record and its views: lake, semantic index, archive, search, export, retention, verification."""
