@@ -34,14 +34,14 @@ class ColdTier(Protocol):
     def count(self) -> int:
         """Return the number of archived entries, from the table's log."""
 
-    def append(self, batch: Sequence[bytes], writer_id: str, last_seq: int) -> None:
-        """Write canonical bytes straight to the lake, once, whatever is called again."""
+    def append(self, batch: Sequence[bytes]) -> None:
+        """Write canonical bytes straight to the lake; those that it holds are passed over."""
 
-    def archive(self, hot: HotStore, older_than: datetime) -> int:
-        """Archive every UTC day that ended by `older_than`; returns the entries archived."""
+    def archive(self, hot: HotStore, older_than: datetime | None) -> int:
+        """Archive every UTC day that ended by `older_than` (None: today too); returns how many."""
 
-    def purge(self, older_than: datetime | None, hot: HotStore | None) -> int:
-        """Remove what is past its retention; returns the entries removed."""
+    def purge(self, older_than_days: int | None, hot: HotStore | None) -> int:
+        """Remove what is past its retention (None: calendar years); returns the entries."""
 
     def export(
         self,

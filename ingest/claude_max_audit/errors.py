@@ -63,6 +63,16 @@ class FlushIncompleteError(TransientError):
         )
 
 
+class AuditorClosingError(TransientError):
+    """An entry came while another thread closed the auditor; it was not logged."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the auditor is being closed by another thread, and this entry was not logged; "
+            "log before closing, or log again to open it anew"
+        )
+
+
 class SpoolFullError(TransientError):
     """The spool reached its bound and `overflow="raise"` was asked for; nothing was taken."""
 

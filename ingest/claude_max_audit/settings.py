@@ -23,6 +23,10 @@ LINGER_SECONDS = 0.2
 MAX_BATCH = 512
 """Most entries in one pipeline: past this, Redis' throughput no longer grows."""
 
+LAKE_BATCH = 20_000
+LAKE_LINGER_SECONDS = 5.0
+"""Without Redis, entries go to the lake in fewer and larger batches: each is a commit."""
+
 HOT_STORAGE_DAYS = 30
 """Days an archived entry stays in Redis: what dashboards and on-call people look at."""
 
@@ -85,6 +89,8 @@ class Settings:
     """`AUDIT_SPOOL_DIR`: folder of the write-ahead logs; default `home`/spool."""
     spool_bytes: int = SPOOL_BYTES
     """`AUDIT_SPOOL_BYTES`: most bytes that one process may spool."""
+    queue_bytes: int = QUEUE_BYTES
+    """`AUDIT_QUEUE_BYTES`: most bytes held in memory with `durability="memory"`."""
     exports: Path = Path()
     """`AUDIT_EXPORTS`: folder of exports that name no path; default `home`/exports."""
     hot_storage_days: int = HOT_STORAGE_DAYS
@@ -116,6 +122,7 @@ ENVIRONMENT: dict[str, str] = {
     "chroma": "AUDIT_CHROMA",
     "spool_dir": "AUDIT_SPOOL_DIR",
     "spool_bytes": "AUDIT_SPOOL_BYTES",
+    "queue_bytes": "AUDIT_QUEUE_BYTES",
     "exports": "AUDIT_EXPORTS",
     "hot_storage_days": "AUDIT_HOT_DAYS",
     "cold_storage_years": "AUDIT_COLD_YEARS",
@@ -124,6 +131,15 @@ ENVIRONMENT: dict[str, str] = {
     "model_dir": "AUDIT_MODEL_DIR",
 }
 """Setting to environment variable; the documentation is tested against this table."""
+
+
+_WHOLE_NUMBERS = (
+    "spool_bytes",
+    "queue_bytes",
+    "hot_storage_days",
+    "cold_storage_years",
+    "max_content_bytes",
+)
 
 
 def load_settings(environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
@@ -150,7 +166,7 @@ def load_settings(environ: Mapping[str, str] | None = None, **given: Any) -> Set
 
 
 def _parsed(name: str, variable: str, text: str) -> Any:
-    if name in ("spool_bytes", "hot_storage_days", "cold_storage_years", "max_content_bytes"):
+    if name in _WHOLE_NUMBERS:
         try:
             return int(text)
         except ValueError:
@@ -167,7 +183,7 @@ def _place(uri: Any, default: Path) -> str:
 
 
 def _check(settings: Settings) -> None:
-    for name in ("spool_bytes", "hot_storage_days", "cold_storage_years", "max_content_bytes"):
+    for name in _WHOLE_NUMBERS:
         value = getattr(settings, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(

@@ -1,0 +1,174 @@
+"""The recorder: turns what a caller says into this writer's next entry, checked and stamped.
+
+Building an entry never touches a store. The auditor calls `make` under its lock, because
+the sequence number must have no gap and the spool must hold entries in its order; when
+`make` raises, no number was used.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from time import time_ns
+from typing import Any
+
+import msgspec
+
+from claude_max_audit import arguments
+from claude_max_audit.citation import CITATION_PREFIX
+from claude_max_audit.entry import SCHEMA_VERSION, AuditEntry
+from claude_max_audit.entry_id import is_uuid, new_uuid7
+from claude_max_audit.settings import MAX_CONTENT_BYTES
+from claude_max_audit.vocabulary import (
+    UNKNOWN_SWARM,
+    AuditEntryType,
+    MessageType,
+    OperationType,
+    Retention,
+    SecuritySeverity,
+)
+
+_STANDARD = Retention.STANDARD
+_PREFIX_OF = {kind: f"{CITATION_PREFIX}{kind.value}/" for kind in AuditEntryType}
+_utc_from = datetime.fromtimestamp
+
+
+def new_writer_id() -> str:
+    """Return a name for one writer's life: 16 hexadecimal characters, never used before."""
+    return os.urandom(8).hex()
+
+
+class Recorder:
+    """Makes entries for one writer, numbering them from 1 without a gap.
+
+    `last_seq` is the number of the newest entry made; the caller that fails to keep an entry
+    calls `take_back` so that the number is used again.
+    """
+
+    def __init__(self, writer_id: str, max_content_bytes: int = MAX_CONTENT_BYTES) -> None:
+        self.writer_id = writer_id
+        self.last_seq = 0
+        self._max_content_bytes = max_content_bytes
+
+    def take_back(self) -> None:
+        """Give the newest number back: its entry was not kept."""
+        self.last_seq -= 1
+
+    def make(
+        self,
+        entry_type: AuditEntryType,
+        agent_id: str,
+        *,
+        content: str | None = None,
+        entry_id: str | None = None,
+        timestamp: datetime | None = None,
+        swarm_id: str | None = None,
+        from_swarm: str | None = None,
+        to_swarm: str | None = None,
+        from_agent: str | None = None,
+        to_agent: str | None = None,
+        message_type: MessageType | str | None = None,
+        operation: OperationType | str | None = None,
+        session_id: str | None = None,
+        size_bytes: int | None = None,
+        context_window_size: int | None = None,
+        severity: SecuritySeverity | str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        retention: Retention | str | None = None,
+        parent_id: str | None = None,
+    ) -> AuditEntry:
+        """Check every argument and return the entry, without its `entry_hash`.
+
+        `timestamp` defaults to now; naive ones are taken as UTC. `size_bytes` defaults to the
+        content's UTF-8 bytes. Raises `TypeError` or `ValueError` naming the argument.
+        """
+        entry_type = arguments.word("entry_type", entry_type, AuditEntryType)
+        agent_id = arguments.identifier("agent_id", agent_id)
+        swarm, swarms = _swarms(swarm_id, from_swarm, to_swarm)
+        if len(swarms) > 1:
+            metadata = {**(metadata or {}), "cross_swarm": True}
+        encoded_metadata = arguments.metadata_json("metadata", metadata)
+        if content is not None:
+            content = arguments.text("content", content, self._max_content_bytes)
+            content_bytes = content.encode()
+            content_hash = sha256(content_bytes).hexdigest()
+            measured = len(content_bytes)
+        else:
+            content_hash = sha256(encoded_metadata).hexdigest()
+            measured = 0
+        now_ns = time_ns()
+        now = _utc_from(now_ns // 1_000_000_000, UTC).replace(
+            microsecond=now_ns // 1_000 % 1_000_000
+        )
+        if entry_id is None:
+            entry_id = new_uuid7(now_ns // 1_000_000)
+        elif not isinstance(entry_id, str) or not is_uuid(entry_id):
+            raise ValueError(f"entry_id {entry_id!r} is not a lower-case UUID (RFC 9562)")
+        entry = AuditEntry(
+            entry_id=entry_id,
+            timestamp=now if timestamp is None else arguments.moment("timestamp", timestamp),
+            entry_type=entry_type,
+            agent_id=agent_id,
+            swarm_id=swarm,
+            swarm_ids=swarms,
+            from_agent=arguments.optional_identifier("from_agent", from_agent),
+            to_agent=arguments.optional_identifier("to_agent", to_agent),
+            message_type=_optional_word("message_type", message_type, MessageType),
+            operation=_optional_word("operation", operation, OperationType),
+            session_id=arguments.optional_identifier("session_id", session_id),
+            content=content,
+            content_hash=content_hash,
+            size_bytes=measured
+            if size_bytes is None
+            else arguments.whole_number("size_bytes", size_bytes),
+            context_window_size=None
+            if context_window_size is None
+            else arguments.whole_number("context_window_size", context_window_size),
+            severity=_optional_word("severity", severity, SecuritySeverity),
+            metadata_json=encoded_metadata,
+            citation=_PREFIX_OF[entry_type] + entry_id,
+            retention=_retention(retention, metadata),
+            parent_id=arguments.optional_identifier("parent_id", parent_id),
+            recorded_at=now,
+            writer_id=self.writer_id,
+            writer_seq=self.last_seq + 1,
+            schema_version=SCHEMA_VERSION,
+        )
+        self.last_seq += 1
+        return entry
+
+
+encode_canonical = msgspec.json.Encoder().encode
+"""Encode a fresh entry (one without `entry_hash`) to its canonical bytes."""
+
+
+def _optional_word(
+    name: str, value: Any, known: type[arguments.Word]
+) -> arguments.Word | None:
+    return None if value is None else arguments.word(name, value, known)
+
+
+def _swarms(
+    swarm_id: str | None, from_swarm: str | None, to_swarm: str | None
+) -> tuple[str, tuple[str, ...]]:
+    """Return the entry's own swarm and every swarm that it touches, sender's first."""
+    if from_swarm is None and to_swarm is None:
+        own = UNKNOWN_SWARM if swarm_id is None else arguments.identifier("swarm_id", swarm_id)
+        return own, (own,)
+    start = arguments.optional_identifier("from_swarm", from_swarm)
+    end = arguments.optional_identifier("to_swarm", to_swarm)
+    named = arguments.optional_identifier("swarm_id", swarm_id)
+    touched = tuple(dict.fromkeys(s for s in (start or named, end) if s is not None))
+    return named or touched[0], touched
+
+
+def _retention(given: Any, metadata: Mapping[str, Any] | None) -> Retention:
+    """Return the retention asked for: by argument, else by metadata, else standard."""
+    if given is None:
+        given = metadata.get("retention") if metadata else None
+        if given is None:
+            return _STANDARD
+        return arguments.word("metadata['retention']", given, Retention)
+    return arguments.word("retention", given, Retention)

@@ -1,0 +1,182 @@
+"""One segment of the spool: a fixed stretch of bytes that holds frames, oldest first.
+
+Format (all integers little-endian): a header of 32 bytes (magic `CMASPL01`, the writer's id
+in 16 ASCII characters, the first sequence number as u64), then frames: length u32, CRC-32
+(IEEE 802.3) of the payload u32, payload (an entry's canonical bytes). A length of zero ends
+the frames; the file is allocated whole, so that a full disk shows when the segment is
+made and never as a signal while an agent logs.
+
+The payload is copied in before its length, so a process killed at any instruction leaves
+either a whole frame, or none, or one whose CRC does not fit: the torn last frame.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+MAGIC = b"CMASPL01"
+_HEADER = struct.Struct("<8s16sQ")
+_FRAME = struct.Struct("<II")
+HEADER_BYTES = _HEADER.size
+FRAME_BYTES = _FRAME.size
+_ENTRY_START = b'{"entry_id":"'
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """Why the rest of a segment file cannot be read: kept aside and reported, never deleted."""
+
+    path: Path
+    offset: int
+    reason: str
+
+
+class Segment:
+    """A segment that this process appends to and reads from.
+
+    One thread at a time appends; another may read what lies below `end` meanwhile. With
+    `path` None the bytes are this process's memory only.
+    """
+
+    def __init__(
+        self, writer_id: str, first_seq: int, capacity: int, path: Path | None = None
+    ) -> None:
+        """Allocate `capacity` bytes; raises `OSError` (ENOSPC) when the disk has no room."""
+        self.path = path
+        self.capacity = capacity
+        self.end = HEADER_BYTES
+        self.first_seq = first_seq
+        self.last_seq = first_seq - 1
+        self.confirmed_at: float | None = None
+        self.confirmed_seq = 0
+        self._fd = -1
+        if path is None:
+            self._bytes = mmap.mmap(-1, capacity)
+        else:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                _allocate(self._fd, capacity)
+                self._bytes = mmap.mmap(self._fd, capacity, flags=_SHARED)
+            except BaseException:
+                os.close(self._fd)
+                path.unlink(missing_ok=True)
+                raise
+        self._bytes[:HEADER_BYTES] = _HEADER.pack(MAGIC, writer_id.encode(), first_seq)
+
+    def append(self, payload: bytes) -> bool:
+        """Add one frame; False when it does not fit. Durable against `kill -9` on return."""
+        start = self.end
+        stop = start + FRAME_BYTES + len(payload)
+        if stop > self.capacity:
+            return False
+        self._bytes[start + FRAME_BYTES : stop] = payload
+        # Killed here: the length is still zero, and the frame was never there.
+        _FRAME.pack_into(self._bytes, start, len(payload), crc32(payload))
+        self.last_seq += 1
+        self.end = stop
+        return True
+
+    def read(self, offset: int) -> tuple[bytes, int]:
+        """Return the payload of the frame at `offset` and the offset of the next."""
+        length, _ = _FRAME.unpack_from(self._bytes, offset)
+        start = offset + FRAME_BYTES
+        return self._bytes[start : start + length], start + length
+
+    def offset_of(self, seq: int) -> int:
+        """Return where the frame with this number begins; `seq` lies within the segment."""
+        offset = HEADER_BYTES
+        for _ in range(seq - self.first_seq):
+            offset += FRAME_BYTES + int(_FRAME.unpack_from(self._bytes, offset)[0])
+        return offset
+
+    def sync(self) -> None:
+        """Put what is below `end` onto the disk (fdatasync); nothing to do in memory."""
+        if self._fd >= 0:
+            os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        """Let go of the memory and the file, which stays."""
+        self._bytes.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def release(self) -> None:
+        """Close and remove the file: every frame is safe in the store."""
+        self.close()
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def read_frames(path: Path) -> Iterator[bytes | Unfit]:
+    """Yield every whole payload of a dead process's segment file, in order.
+
+    A torn last frame is passed over in silence: its `log_*` never returned. Any other frame
+    that does not fit yields an `Unfit`, and reading goes on at the next whole entry.
+    """
+    data = path.read_bytes()
+    if len(data) < HEADER_BYTES or not any(data[:HEADER_BYTES]):
+        return  # Killed while the segment was being made: it held nothing yet.
+    if data[: len(MAGIC)] != MAGIC:
+        yield Unfit(path, 0, "is not a spool segment of this version")
+        return
+    at = HEADER_BYTES
+    while at + FRAME_BYTES <= len(data):
+        payload = _whole_frame(data, at)
+        if payload is not None:
+            yield payload
+            at += FRAME_BYTES + len(payload)
+            continue
+        behind = _next_whole_entry(data, at + FRAME_BYTES)
+        if behind is None:
+            return
+        yield Unfit(path, at, f"bytes {at} to {behind} are not a whole frame")
+        at = behind
+
+
+def _whole_frame(data: bytes, at: int) -> bytes | None:
+    """Return the payload of the frame at `at`, or None when its length or CRC does not fit."""
+    if at + FRAME_BYTES > len(data):
+        return None
+    length, checksum = _FRAME.unpack_from(data, at)
+    payload = data[at + FRAME_BYTES : at + FRAME_BYTES + length]
+    if length == 0 or len(payload) < length or crc32(payload) != checksum:
+        return None
+    return payload
+
+
+def _next_whole_entry(data: bytes, start: int) -> int | None:
+    """Return the offset of the next frame from `start` on that holds a whole entry."""
+    at = data.find(_ENTRY_START, start + FRAME_BYTES)
+    while at >= 0:
+        if _whole_frame(data, at - FRAME_BYTES) is not None:
+            return at - FRAME_BYTES
+        at = data.find(_ENTRY_START, at + 1)
+    return None
+
+
+def header_of(path: Path) -> tuple[str, int] | None:
+    """Return (writer id, first sequence number) of a segment file, or None if it has none."""
+    with path.open("rb") as file:
+        head = file.read(HEADER_BYTES)
+    if len(head) < HEADER_BYTES or head[: len(MAGIC)] != MAGIC:
+        return None
+    _, writer_id, first_seq = _HEADER.unpack(head)
+    return writer_id.decode(), first_seq
+
+
+_SHARED = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+
+
+def _allocate(fd: int, size: int) -> None:
+    """Reserve `size` bytes of disk, so that writing into the mapping cannot fail later."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(fd, 0, size)
+        return
+    os.ftruncate(fd, size)  # No reservation on this system: a full disk may surface late.

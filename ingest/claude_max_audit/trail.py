@@ -1,0 +1,322 @@
+"""The trail of one process: recorder, spool, writer and stores, put together.
+
+Both faces of the auditor (asyncio and plain threads) stand on this one. Building a trail
+never fails because a store is away; the spool and its thread begin with the first entry. A
+forked child starts a new writer of its own and leaves its parent's entries to the parent.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import weakref
+from time import perf_counter_ns
+from typing import Any
+
+from claude_max_audit.cold_tier import ColdTier, load_cold_tier
+from claude_max_audit.entry import AuditEntry
+from claude_max_audit.entry_id import EntryId
+from claude_max_audit.errors import (
+    AuditError,
+    AuditorClosingError,
+    FlushIncompleteError,
+    RedisRefusedError,
+    SpoolFullError,
+)
+from claude_max_audit.group_commit import GroupCommit
+from claude_max_audit.hot_store import HotStore
+from claude_max_audit.recorder import Recorder, encode_canonical, new_writer_id
+from claude_max_audit.settings import (
+    EXIT_FLUSH_SECONDS,
+    LAKE_BATCH,
+    LAKE_LINGER_SECONDS,
+    LINGER_SECONDS,
+    MAX_BATCH,
+    Settings,
+)
+from claude_max_audit.sink import HotSink, LakeSink, Sink
+from claude_max_audit.spool import Spool
+from claude_max_audit.vocabulary import AuditEntryType, SecuritySeverity
+from claude_max_audit.writer import Writer
+
+_log = logging.getLogger("claude_max_audit")
+
+STORAGE_BACKENDS = ("redis", "chromadb", "redis+chromadb")
+DURABILITIES = ("process", "disk", "memory")
+OVERFLOWS = ("block", "raise", "drop")
+_LATENCY_SAMPLE = 16
+"""One call in this many is timed for `avg_log_latency_ms`, so that timing costs nothing."""
+
+
+class Trail:
+    """Everything that one auditor owns in this process. Thread-safe."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        hot: HotStore | None,
+        *,
+        storage_backend: str,
+        batch_size: int,
+        durability: str,
+        overflow: str,
+    ) -> None:
+        self.settings = settings
+        self.hot = hot
+        self.storage_backend = storage_backend
+        self.batch_size = batch_size
+        self.durability = durability
+        self.overflow = overflow
+        self.degraded_by: AuditError | None = None
+        self._opening = threading.Lock()
+        self._cold: ColdTier | None = None
+        self._spool: Spool | None = None
+        self._writer: Writer | None = None
+        self._group: GroupCommit | None = None
+        self._recorder = Recorder("", settings.max_content_bytes)
+        self._dropped = 0
+        self._gap_first = 0
+        self._latency_ns = 0
+        self._latency_calls = 0
+        self._begin_anew()
+        if hot is not None:
+            try:
+                hot.ping()
+            except AuditError as away:
+                self._note_degraded(away)
+        _alive.add(self)
+
+    @property
+    def uses_cold_tier(self) -> bool:
+        """Whether entries go on to the lake."""
+        return "chromadb" in self.storage_backend
+
+    @property
+    def pending(self) -> int:
+        """Entries accepted here that the store has not confirmed."""
+        return self._spool.pending if self._spool is not None else 0
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """(accepted, written, spooled, dropped) of this process; the first is their sum."""
+        spool = self._spool
+        if spool is None:
+            return self._dropped, 0, 0, self._dropped
+        with spool.lock:
+            return (
+                spool.appended + self._dropped,
+                spool.confirmed,
+                spool.pending,
+                self._dropped,
+            )
+
+    @property
+    def mean_latency_ms(self) -> float:
+        """Mean milliseconds of a `record` call, over a sample of all calls."""
+        return self._latency_ns / self._latency_calls / 1e6 if self._latency_calls else 0.0
+
+    def record(self, entry_type: AuditEntryType, agent_id: str, **fields: Any) -> EntryId:
+        """Check, number and keep one entry; in the spool on return (see `Recorder.make`).
+
+        Raises `TypeError` or `ValueError` for what does not fit, and `SpoolFullError` when
+        nothing more can be kept; nothing half-logged remains. With `overflow="drop"` a full
+        spool counts the entry as dropped, and the next one that fits tells of the gap.
+        """
+        started = perf_counter_ns()
+        spool = self._spool or self._open()
+        with spool.lock:
+            if spool is not self._spool:
+                raise AuditorClosingError()
+            recorder, writer = self._recorder, self._writer
+            if self._gap_first:
+                self._tell_gap(spool)
+            entry = recorder.make(entry_type, agent_id, **fields)
+            try:
+                spool.append(encode_canonical(entry))
+            except SpoolFullError:
+                if self.overflow != "drop":
+                    recorder.take_back()
+                    raise
+                self._dropped += 1
+                self._gap_first = self._gap_first or recorder.last_seq
+        if writer is not None:
+            writer.notice()
+        if not recorder.last_seq % _LATENCY_SAMPLE:
+            self._latency_ns += perf_counter_ns() - started
+            self._latency_calls += 1
+        return EntryId(entry.entry_id, entry.citation)
+
+    def commit_point(self) -> tuple[GroupCommit, int] | None:
+        """Return what to wait for until the newest entry is on disk; None if nobody asked."""
+        if self._group is None or self._spool is None:
+            return None
+        return self._group, self._spool.appended
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Return when everything accepted so far is in the store.
+
+        Raises `RedisRefusedError` or `FlushIncompleteError`, naming how many entries are safe
+        in the spool, when a try fails or the timeout (seconds) passes.
+        """
+        spool, writer = self._spool, self._writer
+        if spool is None or writer is None:
+            return
+        try:
+            done = writer.wait_until_confirmed(spool.appended, timeout)
+        except RedisRefusedError as refused:
+            raise RedisRefusedError(refused.address, refused.reason, spool.pending) from refused
+        except Exception as failed:
+            raise FlushIncompleteError(spool.pending, str(failed)) from failed
+        if not done:
+            raise FlushIncompleteError(spool.pending, f"no answer within {timeout} seconds")
+
+    def cold_tier(self, need: str) -> ColdTier:
+        """Return the platform's side, opened once; raises `PlatformMissingError`."""
+        with self._opening:
+            if self._cold is None:
+                self._cold = load_cold_tier(self.settings, need)
+            return self._cold
+
+    def close(self, timeout: float = EXIT_FLUSH_SECONDS) -> None:
+        """Write what is accepted within `timeout` seconds, then stop; the rest stays spooled."""
+        spool, writer, group = self._spool, self._writer, self._group
+        if spool is None or writer is None:
+            return
+        try:
+            writer.wait_until_confirmed(spool.appended, timeout)
+        except Exception as failed:
+            _log.warning("%d entries stay in the spool: %s", spool.pending, failed)
+        writer.stop(timeout)
+        if group is not None:
+            group.stop()
+        with spool.lock:
+            self._spool = self._writer = self._group = None
+        spool.close()
+
+    def start_over_in_child(self) -> None:
+        """Let go of the parent's spool and begin a new writer (called after `fork`)."""
+        if self._spool is not None:
+            self._spool.abandon()
+            self._spool.let_go_of_lock()
+        self._opening = threading.Lock()
+        self._cold = None
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._spool = self._writer = self._group = None
+        self._recorder = Recorder(new_writer_id(), self.settings.max_content_bytes)
+        self._dropped = 0
+        self._gap_first = 0
+        self._latency_ns = 0
+        self._latency_calls = 0
+
+    def _open(self) -> Spool:
+        """Make the spool and start the writer, once; raises `OSError` naming the folder."""
+        with self._opening:
+            if self._spool is not None:
+                return self._spool
+            if self._recorder.last_seq:
+                self._begin_anew()  # Used again after `close`: a new writer, numbered from 1.
+            spool = Spool(
+                self.settings.spool_dir,
+                self._recorder.writer_id,
+                durable=self.durability != "memory",
+                max_bytes=self.settings.spool_bytes
+                if self.durability != "memory"
+                else self.settings.queue_bytes,
+            )
+            self._writer = Writer(spool, self._sink(), self.batch_size, self._note_degraded)
+            self._group = GroupCommit(spool) if self.durability == "disk" else None
+            self._writer.start()
+            self._spool = spool
+            _finish_multiprocessing_child()
+            return spool
+
+    def _sink(self) -> Sink:
+        if self.hot is not None:
+            return HotSink(self.hot, max(self.batch_size, MAX_BATCH), LINGER_SECONDS)
+        return LakeSink(
+            lambda: self.cold_tier("writing without Redis"), LAKE_BATCH, LAKE_LINGER_SECONDS
+        )
+
+    def _tell_gap(self, spool: Spool) -> None:
+        """Put an entry into the trail that names the sequence numbers that were dropped."""
+        gap = self._gap_entry()
+        try:
+            spool.append(encode_canonical(gap))
+        except SpoolFullError:
+            self._recorder.take_back()
+            return
+        self._gap_first = 0
+
+    def _gap_entry(self) -> AuditEntry:
+        details = {
+            "writer_id": self._recorder.writer_id,
+            "first_seq": self._gap_first,
+            "last_seq": self._recorder.last_seq,
+        }
+        return self._recorder.make(
+            AuditEntryType.SECURITY_EVENT,
+            "claude_max_audit",
+            severity=SecuritySeverity.HIGH,
+            metadata={"event_type": "audit_gap", "details": details},
+        )
+
+    def _note_degraded(self, failure: AuditError | None) -> None:
+        """Remember whether the store answers, and say so once at each change."""
+        before, self.degraded_by = self.degraded_by, failure
+        if failure is not None and before is None:
+            _log.warning("degraded: %s Entries are kept in the spool meanwhile.", failure)
+        elif failure is None and before is not None:
+            _log.warning("recovered: the store answers again")
+
+
+_alive: weakref.WeakSet[Trail] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for trail in list(_alive):
+        trail.close()
+
+
+def _finish_multiprocessing_child() -> None:
+    """Close at the end of a `multiprocessing` child too, which skips `atexit`."""
+    util = sys.modules.get("multiprocessing.util")
+    process = sys.modules.get("multiprocessing.process")
+    if util is not None and process is not None and process.parent_process() is not None:
+        util.Finalize(None, _close_all, exitpriority=10)
+
+
+_held_for_fork: list[Any] = []
+
+
+def _before_fork() -> None:
+    """Take every spool's lock, so that the child never copies one in mid-append."""
+    for trail in list(_alive):
+        spool = trail._spool
+        if spool is not None:
+            spool.lock.acquire()
+            _held_for_fork.append(spool.lock)
+
+
+def _release_in_parent() -> None:
+    while _held_for_fork:
+        _held_for_fork.pop().release()
+
+
+def _start_over_in_child() -> None:
+    _held_for_fork.clear()
+    for trail in list(_alive):
+        trail.start_over_in_child()
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_release_in_parent,
+        after_in_child=_start_over_in_child,
+    )
