@@ -1,0 +1,153 @@
+"""How output looks: rich text for people, JSON for scripts, nothing that a log could forge.
+
+Results go to stdout, progress and remarks to stderr. Without a terminal there is no colour
+and lines are 100 wide. Text from entries is data: control and direction-changing
+characters are shown as visible marks, never sent to the terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+PIPED_WIDTH = 100
+"""Columns of the output where there is no terminal to ask: fits a page and a wide editor."""
+
+MAX_WIDTH = 120
+"""Most columns used on a terminal: longer lines are hard to read."""
+
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    """Return `text` with every character that could act on a terminal shown as its code."""
+    return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def one_line(text: str, width: int) -> str:
+    """Return the beginning of `text` on one line of at most `width` characters."""
+    joined = printable(" ".join(text[: width * 4].split()))
+    return joined if len(joined) <= width else joined[: width - 1].rstrip() + "…"
+
+
+def count(number: int) -> str:
+    """Return a number with its thousands apart: 1,376."""
+    return f"{number:,}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number and its noun: 1 entry, 2 entries, 0 days."""
+    if number == 1:
+        return f"1 {noun}"
+    plural = noun[:-1] + "ies" if noun.endswith("y") and noun[-2] not in "aeiou" else noun + "s"
+    return f"{number:,} {plural}"
+
+
+def size(number: int) -> str:
+    """Return a number of bytes in the unit that fits: 812 B, 2.1 MB (powers of 1000)."""
+    amount = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+class Terminal:
+    """Where one command prints. `as_json` silences everything but the JSON and failures."""
+
+    def __init__(
+        self, *, as_json: bool = False, out: TextIO | None = None, err: TextIO | None = None
+    ) -> None:
+        self.as_json = as_json
+        self._out = _console(out or sys.stdout)
+        self._err = _console(err or sys.stderr)
+
+    @property
+    def width(self) -> int:
+        """Columns that a line may take."""
+        return self._out.width
+
+    def show(self, *parts: RenderableType) -> None:
+        """Print what a person reads: renderables, or text that is shown as it stands."""
+        if not self.as_json:
+            self._out.print(*(plain(part) for part in parts), sep="\n")
+
+    def json(self, value: Any) -> None:
+        """Print `value` as JSON, when JSON was asked for."""
+        if self.as_json:
+            print(json.dumps(value, indent=2, ensure_ascii=False, default=str), file=self._out.file)
+
+    def remark(self, text: str) -> None:
+        """Print a remark to stderr, so that it never mixes with the result."""
+        if not self.as_json:
+            self._err.print(Text(printable(text), style="dim"))
+
+    def warn(self, text: str) -> None:
+        """Print a warning to stderr, in JSON mode too."""
+        self._err.print(Text.assemble(("warning: ", "yellow"), printable(text)))
+
+    @contextmanager
+    def progress(self, what: str, total: int | None, noun: str) -> Iterator[Progress]:
+        """Show a bar on stderr while the block runs; yields it with one task, number 0."""
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn(noun),
+            TimeElapsedColumn(),
+            console=self._err,
+            transient=True,
+            disable=self.as_json or not self._err.is_terminal,
+        )
+        with bar:
+            bar.add_task(what, total=total)
+            yield bar
+
+
+def fields(rows: Iterable[tuple[str, RenderableType]], indent: int = 2) -> Table:
+    """Return names and values in two columns, for `show`."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(" " * indent + name, plain(value))
+    return table
+
+
+def listing(columns: Sequence[str], rows: Iterable[Sequence[RenderableType]]) -> Table:
+    """Return a table with a head; a column's name with a leading `>` is right-aligned."""
+    table = Table(box=SIMPLE_HEAD, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    for name in columns:
+        right = name.startswith(">")
+        table.add_column(
+            name.removeprefix(">"), justify="right" if right else "left", overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*(plain(cell) for cell in row))
+    return table
+
+
+def plain(value: RenderableType) -> RenderableType:
+    """Return text as it stands: no markup in it is obeyed, no control character sent."""
+    return Text(printable(value)) if isinstance(value, str) else value
+
+
+def _console(file: TextIO) -> Console:
+    console = Console(file=file, soft_wrap=False, emoji=False)
+    if not console.is_terminal:
+        return Console(file=file, width=PIPED_WIDTH, emoji=False, color_system=None)
+    console.width = min(console.width, MAX_WIDTH)
+    return console
