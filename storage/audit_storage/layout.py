@@ -1,0 +1,78 @@
+"""Where everything of the lake lies, and how its parts are named. Pure: touches nothing.
+
+Every path, table URI, file name and transaction id of the lake is made here and nowhere else,
+so that what one part writes another finds. Places are object-store URIs or absolute folders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+from claude_max_audit.query import Span
+
+ENTRIES, JOBS, QUARANTINE = "entries", "jobs", "quarantine"
+LEDGER, HOLDS, RECEIPTS = "ledger", "holds", "receipts"
+
+ONE_MICROSECOND = timedelta(microseconds=1)
+ONE_DAY = timedelta(days=1)
+
+
+def place(lake_uri: str, part: str) -> str:
+    """Return where a part of the lake lies: `entries`, `jobs`, `quarantine`, `ledger`, ..."""
+    return f"{lake_uri.rstrip('/')}/{part}"
+
+
+def local_folder(uri: str) -> str | None:
+    """Return the folder behind a place on this machine, or None for an object store."""
+    if "://" not in uri:
+        return uri
+    parts = urlsplit(uri)
+    return unquote(parts.path) if parts.scheme == "file" else None
+
+
+def month_of(day: date) -> str:
+    """Return the partition of a day (or of an aware UTC instant): "YYYY-MM"."""
+    return f"{day.year:04d}-{day.month:02d}"
+
+
+def days_of_month(month: str) -> Iterator[date]:
+    """Give every day of a "YYYY-MM" month, in order."""
+    day = date.fromisoformat(f"{month}-01")
+    while month_of(day) == month:
+        yield day
+        day += ONE_DAY
+
+
+def span_of_day(day: date) -> Span:
+    """Return the first and the last microsecond of a UTC day."""
+    return Span(
+        datetime.combine(day, time.min, tzinfo=UTC), datetime.combine(day, time.max, tzinfo=UTC)
+    )
+
+
+def day_is_closed(day: date, at: datetime) -> bool:
+    """Say whether the UTC day had ended at `at`."""
+    return span_of_day(day).end < at
+
+
+def new_file(month: str) -> str:
+    """Return a fresh path, relative to the table, for a Parquet file of one month."""
+    return f"month={month}/part-{uuid4()}.zstd.parquet"
+
+
+def archive_app(day: date) -> str:
+    """Return the application id under which the commits of one day's archive are counted."""
+    return f"archive/{day.isoformat()}"
+
+
+def writer_app(writer_id: str) -> str:
+    """Return the application id of a writer that appends to the lake without Redis."""
+    return f"writer/{writer_id}"
+
+
+def snapshot_name(app: str, version: int) -> str:
+    """Return the name, kept with each row, of the commit that brought it to the lake."""
+    return f"{app}/{version}"
