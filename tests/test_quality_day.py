@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any, NoReturn
 
 import polars as pl
@@ -16,6 +17,7 @@ from audit_storage.layout import span_of_day
 from audit_storage.schema import to_frame
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.query import Query
+from real_trail import real_days
 
 DAY = date(2025, 11, 30)
 VICTIM = 2
@@ -202,3 +204,24 @@ def test_a_day_is_asked_from_its_first_to_its_last_microsecond(make_entry: MakeE
     lake = ArchivedRows(to_frame([make_entry(timestamp=moment) for moment in moments], "s"))
 
     assert check_day(lake, DAY).rows == 2
+
+
+@pytest.mark.parametrize("source", ["claude_code_dain", "gastown_town_2026-02"])
+def test_the_busiest_and_the_smallest_real_day_are_whole(realdata: Path, source: str) -> None:
+    days = real_days(realdata, source)
+    by_size = sorted(days, key=lambda day: len(days[day]))
+    for day in (by_size[0], by_size[-1]):
+        report = check_rows([to_frame(days[day], "s")], day)
+
+        assert report.failed_checks == ()
+        assert report.rows == len(days[day])
+
+
+def test_contents_that_real_agents_repeat_are_no_fault(realdata: Path) -> None:
+    days = real_days(realdata, "gastown_town_2026-02")
+    busiest = max(days, key=lambda day: len(days[day]))
+
+    report = check_rows([to_frame(days[busiest], "s")], busiest)
+
+    assert report.passed
+    assert report.duplicated_contents > 0
