@@ -71,9 +71,7 @@ def word(name: str, value: Any, known: type[Word]) -> Word:
     try:
         return known(value)
     except ValueError:
-        raise ValueError(
-            f"{name} {value!r} is unknown; known are {', '.join(known)}"
-        ) from None
+        raise ValueError(f"{name} {value!r} is unknown; known are {', '.join(known)}") from None
 
 
 def text(name: str, value: Any, limit: int) -> str:

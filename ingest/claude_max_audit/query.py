@@ -128,9 +128,7 @@ def _holds(entry: AuditEntry, key: str, wanted: tuple[str, ...]) -> bool:
     return getattr(entry, key) in wanted
 
 
-def parse_query(
-    query: Mapping[str, Any], time_range: tuple[Any, Any] | None = None
-) -> Query:
+def parse_query(query: Mapping[str, Any], time_range: tuple[Any, Any] | None = None) -> Query:
     """Check a caller's query and time range and give them one form.
 
     Raises `TypeError` for a value of the wrong type and `ValueError` for an unknown key, an

@@ -218,9 +218,7 @@ class SyncAuditor:
             parent_id=parent_id,
         )
 
-    def record(
-        self, /, entry_type: AuditEntryType | str, agent_id: str, **fields: Any
-    ) -> EntryId:
+    def record(self, /, entry_type: AuditEntryType | str, agent_id: str, **fields: Any) -> EntryId:
         """Log an entry of any type by its fields, as `Recorder.make` takes them: for imports.
 
         `entry_id` may be given, so that importing the same source twice gives the same id.
