@@ -55,8 +55,9 @@ class Draft:
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments to record this draft with, without the empty ones.
 
-        Who speaks to somebody is also `from_agent`. Characters that no id may hold are percent-encoded here, and `encoded_ids` in the
-        metadata keeps each id as the source wrote it.
+        Who speaks to somebody is also `from_agent`. Characters that no id may hold are
+        percent-encoded here, and `encoded_ids` in the metadata keeps each id as the source
+        wrote it.
         """
         given = {
             name: value for name in _FIELDS if (value := getattr(self, name)) is not None
