@@ -50,7 +50,7 @@ lock: $(STAMP)
 	  --generate-hashes --allow-unsafe --no-annotate --no-header \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 	  --output-file requirements.lock pyproject.toml
-	@if grep -nE 'https?:|file:|^-' requirements.lock; then \
+	@if grep -nE '://|file:/|^-' requirements.lock; then \
 	  echo 'requirements.lock names a place; it must hold pins and hashes only' >&2; exit 1; fi
 
 # The model's wheel is installed without its dependencies: its metadata asks for PyTorch, and
