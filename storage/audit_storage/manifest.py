@@ -8,7 +8,7 @@ one was interrupted at its very last step. Whoever receives the file checks it w
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,6 @@ class Manifest:
     last_timestamp: datetime | None
     lake_version: int
     created_at: datetime
-    snapshots: dict[str, str] = field(default_factory=dict)
     manifest_version: int = MANIFEST_VERSION
 
     def to_json(self) -> str:
