@@ -345,6 +345,17 @@ def test_a_subagents_prompt_and_result_count_once(session: Session, flat: bool) 
     assert [found.passed_over for found in alone] == [OWN_PROMPT, None, OWN_RESULT]
 
 
+def test_only_as_many_words_are_passed_over_as_the_parent_holds(session: Session) -> None:
+    session.call("Task", prompt="Count the roses.")
+    session.result("Counting.", toolUseResult={"agentId": "a1"})
+    path = subagent(session, True)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    write_lines(path, [*lines, lines[1] | {"uuid": "sub-again"}])
+    entries, report = session.imported()
+    assert report.passed_over == {OWN_PROMPT: 1, OWN_RESULT: 1}
+    assert [e.content for e in entries].count("Counting.") == 2, "the parent's and one of two"
+
+
 def test_a_subagent_whose_parent_is_not_there_keeps_its_prompt(session: Session) -> None:
     subagent(session, True, sessionId="another")
     entries, report = session.imported()

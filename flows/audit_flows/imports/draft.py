@@ -55,14 +55,14 @@ class Draft:
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments to record this draft with, without the empty ones.
 
-        Who speaks to somebody is also `from_agent`. Characters that no id may hold are
-        percent-encoded here, and `encoded_ids` in the metadata keeps each id as the source
-        wrote it.
+        A message's agent is also its `from_agent`, as with `log_message`. Characters that no
+        id may hold are percent-encoded here, and `encoded_ids` in the metadata keeps each id
+        as the source wrote it.
         """
         given = {
             name: value for name in _FIELDS if (value := getattr(self, name)) is not None
         }
-        if self.to_agent is not None or self.entry_type is AuditEntryType.MESSAGE:
+        if self.entry_type is AuditEntryType.MESSAGE:
             given["from_agent"] = self.agent_id
         unsafe = {n: given[n] for n in _IDENTIFIERS if n in given and not _is_safe(given[n])}
         if unsafe:

@@ -28,11 +28,13 @@ _READ = (
 _UPDATE = ("Edit", "MultiEdit", "NotebookEdit", "TodoWrite", "TaskUpdate")
 _WRITE = ("Write", "TaskCreate")
 
-_OPERATIONS = (
+OPERATIONS = (
     dict.fromkeys(_READ, OperationType.READ)
     | dict.fromkeys(_UPDATE, OperationType.UPDATE)
     | dict.fromkeys(_WRITE, OperationType.WRITE)
 )
+"""Tools that touch context, and what they do to it."""
+
 _TARGETS = ("file_path", "notebook_path", "path", "url", "pattern", "query")
 """Input fields that name what was touched, the most telling first."""
 
@@ -50,7 +52,7 @@ class ToolCall:
         """What the call does to context, or None when it is a message."""
         if self.name == "Bash" and self._command.split()[:1] == ["rm"]:
             return OperationType.DELETE
-        return _OPERATIONS.get(self.name)
+        return OPERATIONS.get(self.name)
 
     @property
     def addressee(self) -> str:
