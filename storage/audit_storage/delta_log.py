@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import polars as pl
 import pyarrow as pa
@@ -23,9 +24,18 @@ from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction, RemoveAction
 
 from audit_storage.layout import local_folder
+from audit_storage.schema import as_frame
 from claude_max_audit.errors import LakeUnavailableError, TransientError
 
 __all__ = ["AddAction", "DeltaLog", "DeltaTable", "OvertakenError", "RemoveAction", "answering"]
+
+
+MANY_FILES = 200
+"""Files of a small table at which they are joined: reading so many takes a tenth of a second."""
+
+
+_TOKEN = "commit"
+"""Key of a random word in each commit's metadata, by which we know our own again."""
 
 
 class OvertakenError(TransientError):
@@ -118,36 +128,51 @@ class DeltaLog:
     ) -> int:
         """Apply all actions as one new version on top of the one `table` was read at.
 
-        Durable on return. Raises `OvertakenError` when since then `app` committed, or a file
-        that is to be removed was removed.
+        Returns the version; durable on return. Raises `OvertakenError` when since then `app`
+        committed, or a file that is to be removed was removed.
         """
+        token, read_at = uuid4().hex, table.version()
         with answering(self.uri):
             table.create_write_transaction(
                 list(actions),
                 "append",
                 self.schema,
                 self._partition_by,
-                commit_properties=_properties(app, app_version, metadata),
+                commit_properties=_properties(
+                    app, app_version, {**(metadata or {}), _TOKEN: token}
+                ),
             )
-            version = table.version()
-        self._sync_log(version)
-        return version
+        return self._settle(table, token, read_at)
 
-    def append(
-        self, rows: pa.Table, *, app: str | None = None, app_version: int = 0
-    ) -> int:
-        """Append a few rows in one commit of their own; returns the version. Durable on return."""
-        table = self.create_once()
+    def append(self, table: DeltaTable, rows: pa.Table, *, app: str | None = None) -> int:
+        """Append a few rows in one commit of their own; returns the version. Durable on return.
+
+        With `app`, raises `OvertakenError` when that application committed since `table` was
+        read; what was decided by reading `table` is decided afresh then.
+        """
+        token, read_at = uuid4().hex, table.version()
         with answering(self.uri):
-            write_deltalake(
-                table,
-                rows,
-                mode="append",
-                commit_properties=_properties(app, app_version, None),
-            )
-            version = table.version()
-        self._sync_log(version)
-        return version
+            count = (table.transaction_version(app) or 0) + 1 if app else 0
+            properties = _properties(app, count, {_TOKEN: token})
+            write_deltalake(table, rows, mode="append", commit_properties=properties)
+        return self._settle(table, token, read_at)
+
+    def read(self, table: DeltaTable, columns: Sequence[str]) -> pl.DataFrame:
+        """Read some columns of a small table whole."""
+        with answering(self.uri):
+            places = table.file_uris()
+            if not places:
+                return as_frame(self.schema.empty_table()).select(columns)
+            rows = pl.scan_parquet(places, glob=False, storage_options=self.options or None)
+            return rows.select(columns).collect()
+
+    def tidy(self, table: DeltaTable) -> None:
+        """Join the small files of a small table once there are many; not urgent, so one that
+        is overtaken leaves it to the next."""
+        with suppress(OvertakenError), answering(self.uri):
+            if len(table.file_uris()) >= MANY_FILES:
+                table.optimize.compact()
+                table.vacuum(dry_run=False)
 
     def filesystem(self) -> pa_fs.FileSystem:
         """Return the table's folder as a file system, for writing and reading its files."""
@@ -162,8 +187,14 @@ class DeltaLog:
                 _sync(Path(folder, path))
                 _sync(Path(folder, path).parent)
 
-    def _sync_log(self, version: int) -> None:
+    def _settle(self, table: DeltaTable, token: str, read_at: int) -> int:
+        """Find the version that our commit became, others may follow it, and force it to disk."""
+        with answering(self.uri):
+            table.update_incremental()
+            since = table.history(table.version() - read_at)
+        version = next(line["version"] for line in since if line.get(_TOKEN) == token)
         self.sync_file(f"_delta_log/{version:020d}.json")
+        return int(version)
 
     def _refuse_locked_folder(self) -> None:
         """A folder that may not be read must not look like an empty lake."""

@@ -23,7 +23,7 @@ from audit_storage.lake_query import span_predicate
 from audit_storage.lake_transaction import LakeTransaction, Snapshot
 from audit_storage.lake_view import SCAN_ROWS, LakeView
 from audit_storage.layout import ENTRIES, place
-from audit_storage.schema import LAKE_SCHEMA
+from audit_storage.schema import LAKE_SCHEMA, as_frame
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.errors import LakeUnavailableError
 from claude_max_audit.query import Query, Span
@@ -234,9 +234,7 @@ class Lake:
 
 
 def _without(rows: pa.Table, gone: pl.Expr) -> pa.Table:
-    frame = pl.from_arrow(rows)
-    assert isinstance(frame, pl.DataFrame)
-    kept = frame.select(~gone).to_series()
+    kept = as_frame(rows).select(~gone).to_series()
     return rows.filter(kept.to_arrow())
 
 

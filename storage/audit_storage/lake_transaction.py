@@ -9,6 +9,7 @@ are deleted, or, after a crash, are orphans that a vacuum removes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +23,7 @@ from audit_storage.lake_part import LakePart
 from audit_storage.lake_plan import LakeFile
 from audit_storage.lake_view import LakeView
 from audit_storage.layout import month_of, snapshot_name
-from audit_storage.schema import FILE_SCHEMA, to_table
+from audit_storage.schema import FILE_SCHEMA, as_frame, to_table
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.errors import LakeUnavailableError
 
@@ -67,6 +68,9 @@ class LakeTransaction:
         self._removed: list[LakeFile] = []
         self._hashes: list[pl.Series] = []
         self._published = False
+        # Sorting and compressing leave Python's lock, so the next run is made meanwhile.
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="lake-part")
+        self._writing: Future[None] | None = None
 
     @property
     def snapshot(self) -> str:
@@ -82,6 +86,7 @@ class LakeTransaction:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._background.shutdown()
         if not self._published:
             self._discard()
 
@@ -108,6 +113,7 @@ class LakeTransaction:
         """Finish a month's file, so that what is added next goes into one of its own."""
         if month in self._waiting:
             self._write_run(month)
+        self._await_run()
         if month in self._open:
             self._finish_part(month)
 
@@ -175,10 +181,18 @@ class LakeTransaction:
             )
 
     def _write_run(self, month: str) -> None:
-        tables = self._waiting.pop(month)
-        run = pa.concat_tables(tables)
-        if not run.num_rows:
-            return
+        run = pa.concat_tables(self._waiting.pop(month))
+        if run.num_rows:
+            self._await_run()
+            self._writing = self._background.submit(self._write, month, run)
+
+    def _await_run(self) -> None:
+        """Wait for the run being written; raises what went wrong with it."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def _write(self, month: str, run: pa.Table) -> None:
         with answering(self._log.uri):
             part = self._open.get(month)
             if part is None:
@@ -203,9 +217,7 @@ class LakeTransaction:
 
 def _row_hashes(rows: pa.Table) -> pl.Series:
     """Return one 64-bit hash per row over all its columns, ids and entry hashes among them."""
-    frame = pl.from_arrow(rows)
-    assert isinstance(frame, pl.DataFrame)
-    return frame.hash_rows()
+    return as_frame(rows).hash_rows()
 
 
 def _all_sorted(hashes: Sequence[pl.Series]) -> pl.Series:

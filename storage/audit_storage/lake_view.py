@@ -22,7 +22,7 @@ from audit_storage.lake_plan import (
 )
 from audit_storage.lake_query import predicate, span_predicate
 from audit_storage.layout import ONE_MICROSECOND, span_of_day
-from audit_storage.schema import FILE_SCHEMA, TRAIL_ORDER, entries_of
+from audit_storage.schema import FILE_SCHEMA, TRAIL_ORDER, as_frame, entries_of
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.query import Query, Span
 from claude_max_audit.results import Page
@@ -67,6 +67,11 @@ class LakeView:
         """Return the ids of a UTC day's rows."""
         found = self._matches(files_for_day(self.files, day), Query(span=span_of_day(day)))
         return set(self._collect(found.select("entry_id")).get_column("entry_id"))
+
+    def day_hashes(self, day: date) -> dict[str, str]:
+        """Return the `entry_hash` of a UTC day's rows, by id."""
+        found = self._matches(files_for_day(self.files, day), Query(span=span_of_day(day)))
+        return dict(self._collect(found.select("entry_id", "entry_hash")).rows())
 
     def existing(self, entry_ids: Collection[str]) -> set[str]:
         """Return those of `entry_ids` that the lake holds."""
@@ -226,7 +231,5 @@ def _overlap(one: Span, other: Span) -> Span | None:
     return Span(start, end) if start <= end else None
 
 
-_EMPTY = pl.from_arrow(FILE_SCHEMA.empty_table())
-assert isinstance(_EMPTY, pl.DataFrame)
-_NO_ROWS: pl.DataFrame = _EMPTY
-_NO_KEYS: pl.DataFrame = _NO_ROWS.select(TRAIL_ORDER)
+_NO_ROWS = as_frame(FILE_SCHEMA.empty_table())
+_NO_KEYS = _NO_ROWS.select(TRAIL_ORDER)

@@ -68,6 +68,11 @@ def archive_app(day: date) -> str:
     return f"archive/{day.isoformat()}"
 
 
+def quarantine_app(day: date) -> str:
+    """Return the application id under which one day's rejected entries are counted."""
+    return f"quarantine/{day.isoformat()}"
+
+
 def writer_app(writer_id: str) -> str:
     """Return the application id of a writer that appends to the lake without Redis."""
     return f"writer/{writer_id}"

@@ -1,0 +1,324 @@
+"""The archive: closed UTC days go from the hot store into the lake, one commit a day.
+
+Run at night by a flow, by hand and by `archive_old_entries`; safe to kill at any instruction, to
+run twice and to run twice at once. Nothing in Redis may expire before this module has read its
+row back from the lake, or its bytes back from quarantine. It never changes an entry.
+
+What does not pass inspection is kept byte for byte in quarantine. Because those bytes are safe
+there, the day still counts as archived and its hot copies expire with the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from time import monotonic
+from typing import Protocol
+
+import polars as pl
+
+from audit_storage.delta_log import OvertakenError
+from audit_storage.inspection import RejectedError, id_within, inspect
+from audit_storage.lake import Lake
+from audit_storage.lake_transaction import LakeTransaction, Snapshot
+from audit_storage.lake_view import LakeView
+from audit_storage.layout import archive_app, day_is_closed, span_of_day
+from audit_storage.merkle import MerkleTree
+from audit_storage.quarantine import Quarantine, Rejected
+from audit_storage.schema import entries_of
+from claude_max_audit.entry import AuditEntry, entry_hash_of
+from claude_max_audit.errors import TerminalError
+from claude_max_audit.hot_store import HotStore
+from claude_max_audit.query import Query
+
+ATTEMPTS = 5
+"""Times that a day is read again because another archive committed to it first."""
+
+Progress = Callable[[date, int, int], None]
+"""Told after each chunk: the day, the entries read of it so far, the entries it has."""
+
+
+class Index(Protocol):
+    """What the archive asks of the semantic index: entries may come again, and replace."""
+
+    def add(self, entries: list[AuditEntry]) -> object:
+        """Make entries findable by meaning and by words."""
+
+
+class LakeDamagedError(TerminalError):
+    """Archived rows of a day do not give the bytes that their hashes were made of."""
+
+    def __init__(self, uri: str, day: date, entry_id: str) -> None:
+        self.uri = uri
+        self.day = day
+        self.entry_id = entry_id
+        super().__init__(
+            f"the lake at {uri} holds {entry_id} of {day} with other contents than its "
+            "entry_hash says; nothing of the day was released from Redis. Run "
+            "`claude-audit verify`, and restore the day's files before archiving again."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DayReport:
+    """What was done for one day. `bytes` and `files` are of the new commit; `already` counts
+    entries that the lake held before; `quarantined` all bad ones of the day that Redis held.
+
+    `version` and `merkle_root` (hex) are None when nothing new was committed. `index_error`
+    tells why the semantic index lacks the day; it is rebuilt from the lake.
+    """
+
+    day: date
+    archived: int = 0
+    already: int = 0
+    quarantined: int = 0
+    bytes: int = 0
+    files: int = 0
+    merkle_root: str | None = None
+    version: int | None = None
+    snapshot: str | None = None
+    released: int = 0
+    seconds: float = 0.0
+    index_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveReport:
+    """What one run did, day by day, oldest first; without days there was nothing to do."""
+
+    days: tuple[DayReport, ...] = ()
+
+    @property
+    def archived(self) -> int:
+        """Entries that this run brought to the lake."""
+        return sum(day.archived for day in self.days)
+
+    @property
+    def quarantined(self) -> int:
+        """Entries that were found bad."""
+        return sum(day.quarantined for day in self.days)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that this run wrote to the lake."""
+        return sum(day.bytes for day in self.days)
+
+    @property
+    def index_behind(self) -> tuple[date, ...]:
+        """Days that the semantic index lacks."""
+        return tuple(day.day for day in self.days if day.index_error is not None)
+
+
+def archive_closed_days(
+    lake: Lake,
+    hot: HotStore,
+    quarantine: Quarantine,
+    now: datetime,
+    *,
+    older_than: datetime | None = None,
+    days: Collection[date] | None = None,
+    index: Index | None = None,
+    progress: Progress | None = None,
+    on_day: Callable[[DayReport], None] | None = None,
+) -> ArchiveReport:
+    """Archive each closed UTC day that Redis holds and the lake lacks in part, oldest first.
+
+    A day is closed when it ended before `now` and before `older_than`; `days` narrows the
+    choice. `on_day` is told each finished day at once, so that a later failure does not hide
+    it. The index is updated last, and its failure is only reported. Raises
+    `LakeUnavailableError`, the hot store's errors and `LakeDamagedError`; what was archived
+    before stays archived, and the next run goes on from there.
+    """
+    hot.prune(now)
+    reports = []
+    for day in pending_days(lake, hot, quarantine, now, older_than=older_than, days=days):
+        reports.append(archive_day(lake, hot, quarantine, day, now, progress=progress))
+        if on_day is not None:
+            on_day(reports[-1])
+    if index is not None:
+        reports = [_indexed(lake, index, report) for report in reports]
+    return ArchiveReport(tuple(reports))
+
+
+def pending_days(
+    lake: Lake,
+    hot: HotStore,
+    quarantine: Quarantine,
+    now: datetime,
+    *,
+    older_than: datetime | None = None,
+    days: Collection[date] | None = None,
+) -> list[date]:
+    """Return the closed days that Redis holds and that are not known to be all archived.
+
+    A day is passed over only when its marker says so and Redis holds exactly as many entries
+    as lake and quarantine together; anything else is worth reading the day again.
+    """
+    limit = now if older_than is None else min(now, older_than)
+    held = {
+        day: entries
+        for day, entries in hot.days().items()
+        if day_is_closed(day, limit) and (days is None or day in days)
+    }
+    if not held:
+        return []
+    counts = lake.days()
+    complete = hot.complete_days(counts, now)
+    bad = quarantine.counts() if complete else {}
+    return sorted(
+        day
+        for day, entries in held.items()
+        if day not in complete or entries != counts.get(day, 0) + bad.get(day, 0)
+    )
+
+
+def archive_day(
+    lake: Lake,
+    hot: HotStore,
+    quarantine: Quarantine,
+    day: date,
+    now: datetime,
+    *,
+    progress: Progress | None = None,
+) -> DayReport:
+    """Archive one closed UTC day; see `archive_closed_days`. Doing so again changes nothing."""
+    started = monotonic()
+    for _ in range(ATTEMPTS):
+        try:
+            report = _archive_once(lake, hot, quarantine, day, now, progress)
+        except OvertakenError as overtaken:
+            # Another archive committed first and nothing of ours was published: read the day
+            # again; what it brought is now among the known, and often nothing is left.
+            last = overtaken
+            continue
+        return replace(report, seconds=monotonic() - started)
+    raise last
+
+
+def _archive_once(
+    lake: Lake,
+    hot: HotStore,
+    quarantine: Quarantine,
+    day: date,
+    now: datetime,
+    progress: Progress | None,
+) -> DayReport:
+    with lake.begin(archive_app(day)) as transaction:
+        intake = _Intake(day, now, transaction.view.day_hashes(day))
+        expected = hot.days().get(day, 0)
+        for texts in hot.scan_day(day):
+            transaction.add(intake.take(texts))
+            if progress is not None:
+                progress(day, intake.read, expected)
+        # Killed up to here: Redis has everything, the lake nothing new, the next run starts over.
+        quarantine.add(day, intake.rejected)
+        # Killed here: the rejected are kept; the next run keeps them once and goes on.
+        report = DayReport(
+            day,
+            archived=transaction.rows,
+            already=intake.already,
+            quarantined=len(intake.rejected),
+        )
+        if transaction.rows:
+            report = _publish(lake, transaction, intake, report)
+    held = lake.fresh_view()
+    if intake.already:
+        # A run that was killed between commit and check leaves rows that nobody has read back.
+        _check_rows(held, day, other_than=report.snapshot)
+    # Killed here: all is in the lake and checked; the next run finds every entry `already`
+    # there, writes nothing and only releases.
+    archived = held.days().get(day, 0)
+    return replace(report, released=hot.release_day(day, archived, now))
+
+
+def _publish(
+    lake: Lake, transaction: LakeTransaction, intake: _Intake, report: DayReport
+) -> DayReport:
+    root = intake.tree.root().hex()
+    snapshot: Snapshot = transaction.commit({"day": report.day.isoformat(), "merkle_root": root})
+    # Killed here: the commit is whole; the next run finds its rows `already` there.
+    transaction.verify(lake.fresh_view())
+    return replace(
+        report,
+        bytes=snapshot.bytes,
+        files=snapshot.files,
+        merkle_root=root,
+        version=snapshot.version,
+        snapshot=snapshot.name,
+    )
+
+
+class _Intake:
+    """Tells apart, as a day is read, what is new, what the lake has and what is bad."""
+
+    def __init__(self, day: date, now: datetime, known: Mapping[str, str]) -> None:
+        self.tree = MerkleTree()
+        self.rejected: list[Rejected] = []
+        self.already = 0
+        self.read = 0
+        self._day = day
+        self._now = now
+        self._known = known
+        self._last: tuple[datetime, str] | None = None
+
+    def take(self, texts: Iterable[bytes]) -> list[AuditEntry]:
+        """Return the new good entries of a chunk, which are leaves of the tree from now on."""
+        new = []
+        for text in texts:
+            self.read += 1
+            try:
+                entry, canonical = inspect(text, self._day)
+                if self._is_known(entry):
+                    self.already += 1
+                    continue
+                self._check_order(entry)
+            except RejectedError as bad:
+                self._reject(text, str(bad))
+                continue
+            self.tree.add(canonical)
+            new.append(entry)
+        return new
+
+    def _is_known(self, entry: AuditEntry) -> bool:
+        known = self._known.get(entry.entry_id)
+        if known is not None and known != entry.entry_hash:
+            raise RejectedError("the lake holds another entry with this entry_id")
+        return known is not None
+
+    def _check_order(self, entry: AuditEntry) -> None:
+        """Leaves stand in trail order, in which the hot store reads a day by its index."""
+        place = (entry.timestamp, entry.entry_id)
+        if self._last is not None and place <= self._last:
+            raise RejectedError("its time or id does not agree with its place in the day's index")
+        self._last = place
+
+    def _reject(self, text: bytes, reason: str) -> None:
+        self.rejected.append(Rejected(self._day, id_within(text), reason, text, self._now))
+
+
+def _check_rows(view: LakeView, day: date, *, other_than: str | None) -> None:
+    """Rebuild every row's bytes and compare with its hash; raises `LakeDamagedError`."""
+    for frame in view.scan(Query(span=span_of_day(day))):
+        rows = frame.filter(pl.col("snapshot") != other_than) if other_than else frame
+        for entry in entries_of(rows):
+            if entry_hash_of(entry.canonical_bytes()) != entry.entry_hash:
+                raise LakeDamagedError(view.uri, day, entry.entry_id)
+
+
+def _indexed(lake: Lake, index: Index, report: DayReport) -> DayReport:
+    """Give a day's new entries to the index. Its failure never undoes the archive."""
+    if report.snapshot is None:
+        return report
+    try:
+        for frame in lake.scan(Query(span=span_of_day(report.day)), INDEX_ROWS):
+            index.add(entries_of(frame.filter(pl.col("snapshot") == report.snapshot)))
+    except Exception as failed:
+        # Killed or failed here: the lake is whole, the index lacks entries, and a reindex
+        # finds them by comparing with the lake.
+        return replace(report, index_error=f"{type(failed).__name__}: {failed}")
+    return report
+
+
+INDEX_ROWS = 5_000
+"""Entries handed to the index at once: half a minute of embedding."""
