@@ -55,6 +55,7 @@ def plan_purge(
 
 
 def plan_of(view: LakeView, policy: str, cutoff: datetime) -> PurgePlan:
+    """Count what is due before `cutoff` in one version of the lake."""
     days: dict[date, int] = {}
     rows = size = permanent = 0
     for file in old_files(view, cutoff):
@@ -77,6 +78,7 @@ def plan_of(view: LakeView, policy: str, cutoff: datetime) -> PurgePlan:
 
 
 def old_files(view: LakeView, cutoff: datetime) -> list[LakeFile]:
+    """Return the files in which something may be due."""
     return [file for file in view.files if file.start < cutoff]
 
 
