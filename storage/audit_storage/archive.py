@@ -5,12 +5,12 @@ run twice and to run twice at once. Nothing in Redis may expire before this modu
 row back from the lake, or its bytes back from quarantine. It never changes an entry.
 
 What does not pass inspection is kept byte for byte in quarantine. Because those bytes are safe
-there, the day still counts as archived and its hot copies expire with the rest.
+there, the day counts as archived all the same, and its bad hot copies expire with the good ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from time import monotonic
@@ -19,13 +19,12 @@ from typing import Protocol
 import polars as pl
 
 from audit_storage.delta_log import OvertakenError
-from audit_storage.inspection import RejectedError, id_within, inspect
+from audit_storage.intake import Intake
 from audit_storage.lake import Lake
 from audit_storage.lake_transaction import LakeTransaction, Snapshot
 from audit_storage.lake_view import LakeView
 from audit_storage.layout import archive_app, day_is_closed, span_of_day
-from audit_storage.merkle import MerkleTree
-from audit_storage.quarantine import Quarantine, Rejected
+from audit_storage.quarantine import Quarantine
 from audit_storage.schema import entries_of
 from claude_max_audit.entry import AuditEntry, entry_hash_of
 from claude_max_audit.errors import TerminalError
@@ -205,12 +204,11 @@ def _archive_once(
     progress: Progress | None,
 ) -> DayReport:
     with lake.begin(archive_app(day)) as transaction:
-        intake = _Intake(day, now, transaction.view.day_hashes(day))
-        expected = hot.days().get(day, 0)
+        intake = Intake(day, now, transaction.view.day_hashes(day), lambda: hot.day_ids(day))
         for texts in hot.scan_day(day):
             transaction.add(intake.take(texts))
             if progress is not None:
-                progress(day, intake.read, expected)
+                progress(day, intake.read, intake.listed)
         # Killed up to here: Redis has everything, the lake nothing new, the next run starts over.
         quarantine.add(day, intake.rejected)
         # Killed here: the rejected are kept; the next run keeps them once and goes on.
@@ -228,12 +226,11 @@ def _archive_once(
         _check_rows(held, day, other_than=report.snapshot)
     # Killed here: all is in the lake and checked; the next run finds every entry `already`
     # there, writes nothing and only releases.
-    archived = held.days().get(day, 0)
-    return replace(report, released=hot.release_day(day, archived, now))
+    return replace(report, released=_release(hot, intake, held.days().get(day, 0), now))
 
 
 def _publish(
-    lake: Lake, transaction: LakeTransaction, intake: _Intake, report: DayReport
+    lake: Lake, transaction: LakeTransaction, intake: Intake, report: DayReport
 ) -> DayReport:
     root = intake.tree.root().hex()
     snapshot: Snapshot = transaction.commit({"day": report.day.isoformat(), "merkle_root": root})
@@ -249,52 +246,14 @@ def _publish(
     )
 
 
-class _Intake:
-    """Tells apart, as a day is read, what is new, what the lake has and what is bad."""
-
-    def __init__(self, day: date, now: datetime, known: Mapping[str, str]) -> None:
-        self.tree = MerkleTree()
-        self.rejected: list[Rejected] = []
-        self.already = 0
-        self.read = 0
-        self._day = day
-        self._now = now
-        self._known = known
-        self._last: tuple[datetime, str] | None = None
-
-    def take(self, texts: Iterable[bytes]) -> list[AuditEntry]:
-        """Return the new good entries of a chunk, which are leaves of the tree from now on."""
-        new = []
-        for text in texts:
-            self.read += 1
-            try:
-                entry, canonical = inspect(text, self._day)
-                if self._is_known(entry):
-                    self.already += 1
-                    continue
-                self._check_order(entry)
-            except RejectedError as bad:
-                self._reject(text, str(bad))
-                continue
-            self.tree.add(canonical)
-            new.append(entry)
-        return new
-
-    def _is_known(self, entry: AuditEntry) -> bool:
-        known = self._known.get(entry.entry_id)
-        if known is not None and known != entry.entry_hash:
-            raise RejectedError("the lake holds another entry with this entry_id")
-        return known is not None
-
-    def _check_order(self, entry: AuditEntry) -> None:
-        """Leaves stand in trail order, in which the hot store reads a day by its index."""
-        place = (entry.timestamp, entry.entry_id)
-        if self._last is not None and place <= self._last:
-            raise RejectedError("its time or id does not agree with its place in the day's index")
-        self._last = place
-
-    def _reject(self, text: bytes, reason: str) -> None:
-        self.rejected.append(Rejected(self._day, id_within(text), reason, text, self._now))
+def _release(hot: HotStore, intake: Intake, archived: int, now: datetime) -> int:
+    """Let the hot copies of what is safe expire; what came meanwhile waits for the next run."""
+    day = intake.day
+    released = 0
+    if intake.rejected_ids:
+        released = hot.release_day(day, archived, now, intake.rejected_ids)
+    # Killed here: the good ones have no expiry yet and the day no marker; the next run releases.
+    return released + hot.release_day(day, archived, now, intake.accepted_ids)
 
 
 def _check_rows(view: LakeView, day: date, *, other_than: str | None) -> None:
