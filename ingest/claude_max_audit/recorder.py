@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from claude_max_audit import arguments
+from claude_max_audit.arguments import identifier, optional_identifier, word
 from claude_max_audit.citation import CITATION_PREFIX
 from claude_max_audit.entry import SCHEMA_VERSION, AuditEntry
 from claude_max_audit.entry_id import is_uuid, new_uuid7
@@ -32,7 +33,7 @@ from claude_max_audit.vocabulary import (
 
 _STANDARD = Retention.STANDARD
 _PREFIX_OF = {kind: f"{CITATION_PREFIX}{kind.value}/" for kind in AuditEntryType}
-_utc_from = datetime.fromtimestamp
+_now = datetime.now
 
 
 def new_writer_id() -> str:
@@ -84,8 +85,8 @@ class Recorder:
         `timestamp` defaults to now; naive ones are taken as UTC. `size_bytes` defaults to the
         content's UTF-8 bytes. Raises `TypeError` or `ValueError` naming the argument.
         """
-        entry_type = arguments.word("entry_type", entry_type, AuditEntryType)
-        agent_id = arguments.identifier("agent_id", agent_id)
+        entry_type = word("entry_type", entry_type, AuditEntryType)
+        agent_id = identifier("agent_id", agent_id)
         swarm, swarms = _swarms(swarm_id, from_swarm, to_swarm)
         if len(swarms) > 1:
             metadata = {**(metadata or {}), "cross_swarm": True}
@@ -98,14 +99,12 @@ class Recorder:
         else:
             content_hash = sha256(encoded_metadata).hexdigest()
             measured = 0
-        now_ns = time_ns()
-        now = _utc_from(now_ns // 1_000_000_000, UTC).replace(
-            microsecond=now_ns // 1_000 % 1_000_000
-        )
+        now = _now(UTC)
         if entry_id is None:
-            entry_id = new_uuid7(now_ns // 1_000_000)
+            entry_id = new_uuid7(time_ns() // 1_000_000)
         elif not isinstance(entry_id, str) or not is_uuid(entry_id):
             raise ValueError(f"entry_id {entry_id!r} is not a lower-case UUID (RFC 9562)")
+        seq = self.last_seq + 1
         entry = AuditEntry(
             entry_id=entry_id,
             timestamp=now if timestamp is None else arguments.moment("timestamp", timestamp),
@@ -113,11 +112,13 @@ class Recorder:
             agent_id=agent_id,
             swarm_id=swarm,
             swarm_ids=swarms,
-            from_agent=arguments.optional_identifier("from_agent", from_agent),
-            to_agent=arguments.optional_identifier("to_agent", to_agent),
-            message_type=_optional_word("message_type", message_type, MessageType),
-            operation=_optional_word("operation", operation, OperationType),
-            session_id=arguments.optional_identifier("session_id", session_id),
+            from_agent=None if from_agent is None else identifier("from_agent", from_agent),
+            to_agent=None if to_agent is None else identifier("to_agent", to_agent),
+            message_type=None
+            if message_type is None
+            else word("message_type", message_type, MessageType),
+            operation=None if operation is None else word("operation", operation, OperationType),
+            session_id=None if session_id is None else identifier("session_id", session_id),
             content=content,
             content_hash=content_hash,
             size_bytes=measured
@@ -126,17 +127,17 @@ class Recorder:
             context_window_size=None
             if context_window_size is None
             else arguments.whole_number("context_window_size", context_window_size),
-            severity=_optional_word("severity", severity, SecuritySeverity),
+            severity=None if severity is None else word("severity", severity, SecuritySeverity),
             metadata_json=encoded_metadata,
             citation=_PREFIX_OF[entry_type] + entry_id,
             retention=_retention(retention, metadata),
-            parent_id=arguments.optional_identifier("parent_id", parent_id),
+            parent_id=None if parent_id is None else identifier("parent_id", parent_id),
             recorded_at=now,
             writer_id=self.writer_id,
-            writer_seq=self.last_seq + 1,
+            writer_seq=seq,
             schema_version=SCHEMA_VERSION,
         )
-        self.last_seq += 1
+        self.last_seq = seq
         return entry
 
 
@@ -144,22 +145,16 @@ encode_canonical = msgspec.json.Encoder().encode
 """Encode a fresh entry (one without `entry_hash`) to its canonical bytes."""
 
 
-def _optional_word(
-    name: str, value: Any, known: type[arguments.Word]
-) -> arguments.Word | None:
-    return None if value is None else arguments.word(name, value, known)
-
-
 def _swarms(
     swarm_id: str | None, from_swarm: str | None, to_swarm: str | None
 ) -> tuple[str, tuple[str, ...]]:
     """Return the entry's own swarm and every swarm that it touches, sender's first."""
     if from_swarm is None and to_swarm is None:
-        own = UNKNOWN_SWARM if swarm_id is None else arguments.identifier("swarm_id", swarm_id)
+        own = UNKNOWN_SWARM if swarm_id is None else identifier("swarm_id", swarm_id)
         return own, (own,)
-    start = arguments.optional_identifier("from_swarm", from_swarm)
-    end = arguments.optional_identifier("to_swarm", to_swarm)
-    named = arguments.optional_identifier("swarm_id", swarm_id)
+    start = optional_identifier("from_swarm", from_swarm)
+    end = optional_identifier("to_swarm", to_swarm)
+    named = optional_identifier("swarm_id", swarm_id)
     touched = tuple(dict.fromkeys(s for s in (start or named, end) if s is not None))
     return named or touched[0], touched
 
@@ -170,5 +165,5 @@ def _retention(given: Any, metadata: Mapping[str, Any] | None) -> Retention:
         given = metadata.get("retention") if metadata else None
         if given is None:
             return _STANDARD
-        return arguments.word("metadata['retention']", given, Retention)
-    return arguments.word("retention", given, Retention)
+        return word("metadata['retention']", given, Retention)
+    return word("retention", given, Retention)

@@ -121,7 +121,7 @@ def read_frames(path: Path) -> Iterator[bytes | Unfit]:
     that does not fit yields an `Unfit`, and reading goes on at the next whole entry.
     """
     data = path.read_bytes()
-    if len(data) < HEADER_BYTES or not any(data[:HEADER_BYTES]):
+    if not any(data[HEADER_BYTES:]):
         return  # Killed while the segment was being made: it held nothing yet.
     if data[: len(MAGIC)] != MAGIC:
         yield Unfit(path, 0, "is not a spool segment of this version")
