@@ -64,7 +64,7 @@ class ChromaMonth:
         with self._guarded():
             chosen: dict[str, Any] = {}
             if among is not None:  # an id without a vector would be refused
-                chosen["ids"] = self._collection.get(ids=list(among), include=[])["ids"]
+                chosen["ids"] = self._held(among)
             there = len(chosen["ids"]) if chosen else int(self._collection.count())
             if not there:
                 return []
@@ -80,10 +80,10 @@ class ChromaMonth:
             raise MonthDamagedError(self._month, f"{len(ids)} of {there} vectors can be reached")
         return [(one, 1.0 - float(far)) for one, far in zip(ids, distances, strict=True)]
 
-    def ids(self) -> set[str]:
-        """Return the ids of all vectors."""
+    def held(self, ids: Sequence[str]) -> set[str]:
+        """Return those of `ids` that have a vector here."""
         with self._guarded():
-            return set(self._collection.get(include=[])["ids"])
+            return set(self._held(ids))
 
     def pages(self) -> Iterator[tuple[list[str], Vectors]]:
         """Yield all ids with their vectors, some thousands at a time."""
@@ -96,6 +96,13 @@ class ChromaMonth:
         """Return the number of vectors."""
         with self._guarded():
             return int(self._collection.count())
+
+    def _held(self, ids: Sequence[str]) -> list[str]:
+        held: list[str] = []
+        for start in range(0, len(ids), _PAGE):
+            page = list(ids[start : start + _PAGE])
+            held += self._collection.get(ids=page, include=[])["ids"]
+        return held
 
     def _opened(self, create: bool) -> Any:
         name = f"{COLLECTION_PREFIX}{self._month}"

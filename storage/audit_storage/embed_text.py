@@ -48,11 +48,11 @@ def words_text(entry: AuditEntry) -> str:
             named.append(key)
         named.append(value)
     open_text = "\n".join(text for text in named if text)
-    parts = {part for word in set(_SNAKE.findall(open_text)) for part in word.split("_") if part}
-    words = [*(word.value for word in closed if word), open_text, " ".join(sorted(parts))]
     if is_cross_swarm(entry):
-        words.append(CROSS_SWARM_WORD)
-    return "\n".join(words)
+        open_text += f"\n{CROSS_SWARM_WORD}"
+    joined = sorted(set(_SNAKE.findall(open_text)))
+    parts = (word.replace("_", " ") for word in joined)
+    return "\n".join([*(word.value for word in closed if word), open_text, *parts])
 
 
 def _header(entry: AuditEntry, metadata: dict[str, Any]) -> str:

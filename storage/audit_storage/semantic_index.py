@@ -76,10 +76,10 @@ class SemanticIndex:
         with self._reading(month) as chroma:
             return chroma.nearest(vector, most, among) if chroma is not None else []
 
-    def ids(self, month: str) -> set[str]:
-        """Return the ids that the month has vectors of."""
+    def held(self, month: str, ids: Sequence[str]) -> set[str]:
+        """Return those of `ids` that the month has vectors of."""
         with self._reading(month) as chroma:
-            return chroma.ids() if chroma is not None else set()
+            return chroma.held(ids) if chroma is not None else set()
 
     def count(self, month: str) -> int:
         """Return the number of the month's vectors."""
@@ -99,7 +99,7 @@ class SemanticIndex:
             if folder is None:
                 return 0
             with self._opened(month, folder) as chroma:
-                found = chroma.ids() & gone
+                found = chroma.held(list(gone))
                 if not found:
                     return 0
                 self._build(month, _survivors(chroma, gone))

@@ -51,6 +51,10 @@ class WordMatches(NamedTuple):
     at: npt.NDArray[np.int64]
     relevance: npt.NDArray[np.float64]
 
+    def of_rows(self, rows: slice | npt.NDArray[np.bool_]) -> WordMatches:
+        """Return the matches in this slice, or where this mask is true."""
+        return WordMatches(self.numbers[rows], self.at[rows], self.relevance[rows])
+
 
 class WordTable:
     """A table over an open connection. Locking and closing are the caller's."""
