@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from claude_max_audit.entry import AuditEntry, decode_entry
-
 from audit_storage.delta_log import OvertakenError
 from audit_storage.lake import Lake
+from claude_max_audit.entry import AuditEntry, decode_entry
 
 DIRECT_APP = "direct"
 """Application id of these commits: two writers at once are told apart by its version."""

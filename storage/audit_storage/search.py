@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby
 
+from audit_storage.lake import Lake
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.errors import AuditError
 from claude_max_audit.hot_store import HotStore
 from claude_max_audit.query import BEGINNING, END, Query, Span
 from claude_max_audit.results import AuditQueryResult, Page
-
-from audit_storage.lake import Lake
 
 _MICROSECOND = timedelta(microseconds=1)
 

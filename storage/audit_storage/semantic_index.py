@@ -59,11 +59,11 @@ class SemanticIndex:
         """Write the vectors of a month's entries; shape (len(ids), dimension)."""
         with _using, month_lock(self._folder, month):
             self._sweep(month)
-            folder = self._latest(month) or self._build(month, [])
+            folder = self._latest(month) or self._build(month, self._model, [])
             with self._opened(month, folder) as chroma:
                 # The mark changes first: if we stop below, nobody goes on with a store that
                 # was opened before, and adding again completes what is half written.
-                _open_months[folder] = _Open(chroma, self._mark(folder))
+                _open_months[folder] = _Open(chroma, _mark(folder, self._model))
                 chroma.upsert(ids, vectors)
 
     def nearest(
@@ -98,11 +98,12 @@ class SemanticIndex:
             folder = self._latest(month)
             if folder is None:
                 return 0
-            with self._opened(month, folder) as chroma:
+            with self._opened(month, folder, any_model=True) as chroma:
                 found = chroma.held(list(gone))
                 if not found:
                     return 0
-                self._build(month, _survivors(chroma, gone))
+                model = json.loads(_open_months[folder].written)["model"]
+                self._build(month, model, _survivors(chroma, gone))
             self._sweep(month)
             return len(found)
 
@@ -142,10 +143,12 @@ class SemanticIndex:
                 yield chroma
 
     @contextmanager
-    def _opened(self, month: str, folder: Path) -> Iterator[ChromaMonth]:
+    def _opened(
+        self, month: str, folder: Path, *, any_model: bool = False
+    ) -> Iterator[ChromaMonth]:
         """Give the generation's store, opened anew if somebody wrote it since; locked by us."""
         try:
-            written = self._check_model(month, folder)
+            written = _read_mark(month, folder, None if any_model else self._model)
             known = _open_months.get(folder)
             if known is None or known.written != written:
                 _close(folder)
@@ -158,24 +161,9 @@ class SemanticIndex:
         while len(_open_months) > OPEN_MONTHS:
             _close(next(iter(_open_months)))
 
-    def _check_model(self, month: str, folder: Path) -> str:
-        try:
-            written = (folder / _WRITTEN).read_text()
-            model = json.loads(written)["model"]
-        except (OSError, ValueError, KeyError, TypeError) as damage:
-            raise MonthDamagedError(month, damage) from damage
-        if model != self._model:
-            raise MonthDamagedError(month, f"its vectors are of the model {model}")
-        return written
-
-    def _mark(self, folder: Path) -> str:
-        written = json.dumps({"model": self._model, "write": secrets.token_hex(16)})
-        fresh = folder / f"{_WRITTEN}.new"
-        fresh.write_text(written)
-        fresh.replace(folder / _WRITTEN)
-        return written
-
-    def _build(self, month: str, pages: Iterable[tuple[Sequence[str], Vectors]]) -> Path:
+    def _build(
+        self, month: str, model: str, pages: Iterable[tuple[Sequence[str], Vectors]]
+    ) -> Path:
         """Put the next generation in place, made of `pages`, and return it; locked by us."""
         place = self._folder / f"{month}.{time.time_ns():016x}"
         building = place.with_name(place.name + _BUILDING)
@@ -185,7 +173,7 @@ class SemanticIndex:
                 chroma.upsert(ids, vectors)
         finally:
             chroma.close()
-        self._mark(building)
+        _mark(building, model)
         building.rename(place)
         return place
 
@@ -195,6 +183,27 @@ class SemanticIndex:
             _remove(path)
         for path in self._generations(month)[:-1]:
             _remove(path)
+
+
+def _mark(folder: Path, model: str) -> str:
+    """Change the folder's mark, at one instant; returns its text."""
+    written = json.dumps({"model": model, "write": secrets.token_hex(16)})
+    fresh = folder / f"{_WRITTEN}.new"
+    fresh.write_text(written)
+    fresh.replace(folder / _WRITTEN)
+    return written
+
+
+def _read_mark(month: str, folder: Path, model: str | None) -> str:
+    """Return the mark's text; `model` None takes vectors of any model."""
+    try:
+        written = (folder / _WRITTEN).read_text()
+        found = json.loads(written)["model"]
+    except (OSError, ValueError, KeyError, TypeError) as damage:
+        raise MonthDamagedError(month, damage) from damage
+    if model is not None and found != model:
+        raise MonthDamagedError(month, f"its vectors are of the model {found!r}")
+    return written
 
 
 def _close(folder: Path) -> None:

@@ -24,11 +24,12 @@ _CHUNK: Final = 500
 
 _SCHEMA: Final = """
     CREATE TABLE IF NOT EXISTS entries (
-        number INTEGER PRIMARY KEY, entry_id TEXT NOT NULL UNIQUE, at INTEGER NOT NULL);
+        number INTEGER PRIMARY KEY AUTOINCREMENT, entry_id TEXT NOT NULL UNIQUE, at INTEGER NOT NULL);
     CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
         text, content = '', tokenize = "unicode61 remove_diacritics 2 tokenchars '_'");
 """
-"""`at` is microseconds since 1970 UTC. Case and accents do not count; `_` joins words."""
+"""`at` is microseconds since 1970 UTC. Case and accents do not count; `_` joins words. A row
+number is never used again, so that hits being read cannot come to mean another entry."""
 
 _FITTING: Final = (
     "FROM words JOIN entries ON entries.number = words.rowid "

@@ -51,7 +51,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Log the entry and print its citation."""
-    logging.getLogger("claude_max_audit.security").disabled = True  # we print it ourselves
+    # Printed below, so the library's own line on stderr is not wanted; other handlers get it.
+    logging.getLogger("claude_max_audit.security").addHandler(logging.NullHandler())
     fields = {
         "swarm_id": args.swarm,
         "metadata": _json_object("--metadata", args.metadata),
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         "parent_id": args.parent,
     }
     with Workplace.of(args) as place:
-        entry_id = _checked(place.auditor, args, fields)
+        entry_id = _checked(place.auditor.sync, args, fields)
         waiting = _flush(place)
         place.terminal.json(
             {"entry_id": str(entry_id), "citation": entry_id.citation, "spooled": bool(waiting)}
@@ -82,7 +83,7 @@ def _checked(auditor: SyncAuditor, args: argparse.Namespace, fields: dict[str, A
 
 def _flush(place: Workplace) -> str:
     try:
-        place.auditor.flush_all(FLUSH_SECONDS)
+        place.auditor.sync.flush_all(FLUSH_SECONDS)
     except (FlushIncompleteError, RedisRefusedError) as waiting:
         return str(waiting)
     return ""
