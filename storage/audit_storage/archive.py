@@ -232,7 +232,7 @@ def _archive_once(
 def _publish(
     lake: Lake, transaction: LakeTransaction, intake: Intake, report: DayReport
 ) -> DayReport:
-    root = intake.tree.root().hex()
+    root = intake.merkle_root().hex()
     snapshot: Snapshot = transaction.commit({"day": report.day.isoformat(), "merkle_root": root})
     # Killed here: the commit is whole; the next run finds its rows `already` there.
     transaction.verify(lake.fresh_view())

@@ -1,18 +1,22 @@
 """One reading of a closed day: what of it is new, what the lake has, and what is bad.
 
-The archive feeds it the day's texts in the order of the hot store's index and takes the new
-entries out; it keeps the day's Merkle tree and the ids, some 200 bytes an entry. Writes nothing.
+The archive feeds it the texts that the hot store keeps for the day and takes the new entries
+out. What remains in memory are ids, times and leaf hashes, some 300 bytes an entry. Writes
+nothing, and does not rely on the order in which the texts come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import date, datetime
 
+import polars as pl
+
 from audit_storage.inspection import RejectedError, id_within, inspect
-from audit_storage.merkle import MerkleTree
+from audit_storage.merkle import leaf_hash, root_of_hashes
 from audit_storage.quarantine import Rejected
-from claude_max_audit.entry import AuditEntry
+from audit_storage.schema import TRAIL_ORDER
+from claude_max_audit.entry import AuditEntry, epoch_us
 
 
 class Intake:
@@ -24,10 +28,9 @@ class Intake:
         day: date,
         now: datetime,
         known: Mapping[str, str],
-        list_ids: Callable[[], Iterable[str]],
+        list_ids: Callable[[], Collection[str]],
     ) -> None:
         self.day = day
-        self.tree = MerkleTree()
         self.rejected: list[Rejected] = []
         self.accepted_ids: set[str] = set()
         self.already = 0
@@ -37,7 +40,7 @@ class Intake:
         self._list_ids = list_ids
         self._unclaimed = set(list_ids())
         self._listed = len(self._unclaimed)
-        self._last: tuple[datetime, str] | None = None
+        self._leaves = [_leaves([])]
 
     @property
     def listed(self) -> int:
@@ -54,8 +57,8 @@ class Intake:
         return self._unclaimed if len(self._unclaimed) == len(self.rejected) else set()
 
     def take(self, texts: Iterable[bytes]) -> list[AuditEntry]:
-        """Return the new good entries of a chunk, which are leaves of the tree from now on."""
-        new = []
+        """Return the new good entries of a chunk."""
+        new, leaves = [], []
         for text in texts:
             self.read += 1
             try:
@@ -66,24 +69,34 @@ class Intake:
                 self.rejected.append(one)
                 continue
             if is_new:
-                self.tree.add(canonical)
+                leaves.append((epoch_us(entry.timestamp), entry.entry_id, leaf_hash(canonical)))
                 new.append(entry)
             else:
                 self.already += 1
+        self._leaves.append(_leaves(leaves))
         return new
 
+    def merkle_root(self) -> bytes:
+        """Return the root over the new entries' canonical bytes, in trail order."""
+        ordered = pl.concat(self._leaves).sort(TRAIL_ORDER)
+        return root_of_hashes(ordered.get_column("leaf"))
+
     def _accept(self, entry: AuditEntry) -> bool:
-        """Say whether a good entry is new; raises `RejectedError` when it is not in its place."""
-        if entry.entry_id not in self._unclaimed and entry.entry_id not in self._list_ids():
+        """Say whether a good entry is new; raises `RejectedError` when it is out of place."""
+        entry_id = entry.entry_id
+        if entry_id in self.accepted_ids:
+            raise RejectedError("its entry_id was already read under another key")
+        # One that is not listed may have come since: look again before it is called bad.
+        if entry_id not in self._unclaimed and entry_id not in self._list_ids():
             raise RejectedError("it is kept under the id of another entry")
-        known = self._known.get(entry.entry_id)
+        known = self._known.get(entry_id)
         if known is not None and known != entry.entry_hash:
             raise RejectedError("the lake holds another entry with this entry_id")
-        # Leaves stand in trail order, and so does the hot store's index of the day.
-        place = (entry.timestamp, entry.entry_id)
-        if self._last is not None and place <= self._last:
-            raise RejectedError("its time or id does not agree with its place in the day")
-        self._last = place
-        self._unclaimed.discard(entry.entry_id)
-        self.accepted_ids.add(entry.entry_id)
+        self._unclaimed.discard(entry_id)
+        self.accepted_ids.add(entry_id)
         return known is None
+
+
+def _leaves(leaves: list[tuple[int, str, bytes]]) -> pl.DataFrame:
+    schema = {"timestamp": pl.Int64, "entry_id": pl.String, "leaf": pl.Binary}
+    return pl.DataFrame(leaves, schema=schema, orient="row")
