@@ -30,6 +30,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
+    "import": Command("import_", "read transcripts or event files into the trail"),
     "log": Command("log", "log one entry: message, access, decision, security or metric"),
     "search": Command("search", "find entries by agent, swarm, severity, time or meaning"),
     "show": Command("show", "show one entry in full, with its hashes checked"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -40,6 +40,11 @@ def one_line(text: str, width: int) -> str:
     """Return the beginning of `text` on one line of at most `width` characters."""
     joined = printable(" ".join(text[: width * 4].split()))
     return joined if len(joined) <= width else joined[: width - 1].rstrip() + "…"
+
+
+def ending(text: str, width: int) -> str:
+    """Return the end of `text`, at most `width` characters: for paths, whose end tells most."""
+    return text if len(text) <= width else "…" + text[1 - width :]
 
 
 def count(number: int) -> str:
@@ -82,8 +87,16 @@ class Terminal:
 
     def show(self, *parts: RenderableType) -> None:
         """Print what a person reads: renderables, or text that is shown as it stands."""
-        if not self.as_json:
-            self._out.print(*(plain(part) for part in parts), sep="\n")
+        if self.as_json:
+            return
+        shown = [plain(part) for part in parts]
+        if self._out.is_terminal:
+            self._out.print(*shown, sep="\n")
+            return
+        with self._out.capture() as captured:
+            self._out.print(*shown, sep="\n")
+        lines = captured.get().splitlines()
+        self._out.file.write("".join(f"{line.rstrip()}\n" for line in lines))
 
     def json(self, value: Any) -> None:
         """Print `value` as JSON, when JSON was asked for."""
@@ -100,8 +113,8 @@ class Terminal:
         self._err.print(Text.assemble(("warning: ", "yellow"), printable(text)))
 
     @contextmanager
-    def progress(self, what: str, total: int | None, noun: str) -> Iterator[Progress]:
-        """Show a bar on stderr while the block runs; yields it with one task, number 0."""
+    def progress(self, what: str, noun: str) -> Iterator[Callable[[int, int | None], None]]:
+        """Show a bar on stderr while the block runs; yields what takes (done, total)."""
         bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
@@ -113,8 +126,8 @@ class Terminal:
             disable=self.as_json or not self._err.is_terminal,
         )
         with bar:
-            bar.add_task(what, total=total)
-            yield bar
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def fields(rows: Iterable[tuple[str, RenderableType]], indent: int = 2) -> Table:

@@ -13,12 +13,16 @@ import os
 from contextlib import ExitStack
 from functools import cached_property
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-import claude_max_audit
 from audit_flows.embedded_redis import EmbeddedRedis
 from audit_flows.terminal import Terminal
+from claude_max_audit import ClaudeMaxAuditor
+from claude_max_audit.hot_store import HotStore
 from claude_max_audit.settings import ENVIRONMENT, Settings, load_settings
-from claude_max_audit.sync_auditor import SyncAuditor
+
+if TYPE_CHECKING:
+    from audit_storage.lake import Lake
 
 FLUSH_SECONDS = 120.0
 """How long a command waits for its own entries to reach Redis before it says they wait."""
@@ -54,11 +58,27 @@ class Workplace:
         return self.settings.redis_url
 
     @cached_property
-    def auditor(self) -> SyncAuditor:
-        """The auditor for plain threads, closed with the workplace."""
-        auditor = claude_max_audit.ClaudeMaxAuditor(redis_url=self.redis_url).sync
-        self._open.callback(auditor.close)
+    def auditor(self) -> ClaudeMaxAuditor:
+        """The trail's auditor, closed with the workplace. It reads the published settings."""
+        auditor = ClaudeMaxAuditor(redis_url=self.redis_url)
+        self._open.callback(auditor.sync.close)
         return auditor
+
+    @cached_property
+    def hot(self) -> HotStore:
+        """Redis itself, past the auditor: to read back what is there."""
+        hot = HotStore.connect(
+            self.redis_url, hot_days=self.settings.hot_storage_days, keeps_until_archived=True
+        )
+        self._open.callback(hot.close)
+        return hot
+
+    @cached_property
+    def lake(self) -> Lake:
+        """The lake itself. Heavy to import, so it is opened at first use only."""
+        from audit_storage.lake import Lake
+
+        return Lake(self.settings)
 
     def __enter__(self) -> Workplace:
         for name, variable in ENVIRONMENT.items():

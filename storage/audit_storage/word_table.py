@@ -24,7 +24,9 @@ _CHUNK: Final = 500
 
 _SCHEMA: Final = """
     CREATE TABLE IF NOT EXISTS entries (
-        number INTEGER PRIMARY KEY AUTOINCREMENT, entry_id TEXT NOT NULL UNIQUE, at INTEGER NOT NULL);
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        entry_id TEXT NOT NULL UNIQUE,
+        at INTEGER NOT NULL);
     CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
         text, content = '', tokenize = "unicode61 remove_diacritics 2 tokenchars '_'");
 """

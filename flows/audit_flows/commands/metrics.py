@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the figures; a store that did not answer is told as a warning and exit code 1."""
     with Workplace.of(args) as place:
-        figures = place.auditor.get_metrics()
+        figures = place.auditor.sync.get_metrics()
         place.terminal.json(asdict(figures))
         place.terminal.show(
             fields(

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as wrong:
         raise UsageError(f"--{wrong}") from None
     with Workplace.of(args) as place:
-        found = place.auditor.search_logs(query, time_range, args.limit, args.offset)
+        found = place.auditor.sync.search_logs(query, time_range, args.limit, args.offset)
         place.terminal.json(as_json(found))
         _show(place.terminal, found, args.offset, best_first="text_query" in query)
     return 0
@@ -84,6 +84,6 @@ def _summary(found: AuditQueryResult, offset: int, best_first: bool) -> Text:
         told = f"{counted(shown, 'entry')}, all that match"
     else:
         told = f"{count(offset + 1)} to {count(offset + shown)} of {count(found.total_count)}"
-    order = "best first" if best_first else "newest first"
-    view = Text(f"{told}, {order} ", style="bold")
+        told += ", best first" if best_first else ", newest first"
+    view = Text(f"{told} ", style="bold")
     return view.append(f"({found.source}, {found.query_time_ms:.1f} ms)", style="not bold dim")

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """Find the entry wherever it is kept and print it."""
     key = "citation" if args.entry.startswith(CITATION_PREFIX) else "entry_id"
     with Workplace.of(args) as place:
-        found = place.auditor.search_logs({key: args.entry}, limit=1)
+        found = place.auditor.sync.search_logs({key: args.entry}, limit=1)
         if not found.entries:
             unseen = f" (not searched: {'; '.join(found.missing)})" if found.missing else ""
             raise KeyError(f"no entry {args.entry} in the trail{unseen}")

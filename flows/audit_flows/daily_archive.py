@@ -1,0 +1,119 @@
+"""The job `daily-archive`: every closed UTC day that the lake lacks goes there, oldest first.
+
+The days come from what is missing, never from the clock alone, so the first run after an outage
+catches up. It may be killed, retried or run twice at once (see `audit_storage.archive`).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from pydantic import Field
+
+from audit_flows.job_run import (
+    RETRY_SECONDS,
+    ROOT_CHARACTERS,
+    JobRun,
+    job_run,
+    name_run,
+    size_text,
+    worth_retrying,
+)
+from audit_flows.stores import Stores, open_stores
+from audit_storage.archive import ArchiveReport, DayReport, archive_closed_days
+from audit_storage.layout import day_is_closed
+from claude_max_audit.entry import AuditEntry
+from claude_max_audit.settings import load_settings
+
+JOB = "daily-archive"
+
+
+@flow(name=JOB, log_prints=True)
+def daily_archive(
+    day: date | None = None, older_than_days: Annotated[int, Field(ge=0)] = 0
+) -> ArchiveReport:
+    """Archive one closed UTC day, or every one that the lake lacks.
+
+    `older_than_days` leaves the newest days in Redis alone. Raises `ValueError` for a day that
+    is not over, and what the stores raise.
+    """
+    if day is not None and not day_is_closed(day, datetime.now(UTC)):
+        raise ValueError(f"{day} is not over yet (UTC); only closed days are archived")
+    with job_run(JOB, load_settings()) as run:
+        report = archive_days(day, older_than_days)
+        if not report.days:
+            run.record(details={"found": "nothing to archive"})
+            print("nothing to archive: the lake holds every closed day that Redis has")
+        if report.index_behind:
+            days = [missed.isoformat() for missed in report.index_behind]
+            run.record(details={"index_lacks": days})
+            reason = next(one.index_error for one in report.days if one.index_error)
+            print(f"the index lacks {', '.join(days)} until the job reindex ran: {reason}")
+        name_run(_name(report))
+        return report
+
+
+@task(
+    retries=len(RETRY_SECONDS),
+    retry_delay_seconds=RETRY_SECONDS,
+    retry_condition_fn=worth_retrying,
+    cache_policy=NO_CACHE,
+    log_prints=True,
+)
+def archive_days(day: date | None, older_than_days: int) -> ArchiveReport:
+    """Archive the days; each has its row in the job table before the next one begins."""
+    now = datetime.now(UTC)
+    with open_stores() as stores:
+        run = JobRun(JOB, stores.jobs)
+        return archive_closed_days(
+            stores.lake,
+            stores.hot,
+            stores.quarantine,
+            now,
+            older_than=now - timedelta(days=older_than_days),
+            days=None if day is None else [day],
+            index=_LateIndex(stores),
+            on_day=lambda report: _record(run, report),
+        )
+
+
+class _LateIndex:
+    """The index, opened when the first entries come: a broken one must not stop the archive."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+
+    def add(self, entries: list[AuditEntry]) -> object:
+        return self._stores.index.add(entries)
+
+
+def _record(run: JobRun, report: DayReport) -> None:
+    run.record(
+        day=report.day,
+        rows=report.archived,
+        bytes=report.bytes,
+        merkle_root=report.merkle_root,
+        details={
+            "already": report.already,
+            "quarantined": report.quarantined,
+            "released": report.released,
+            "files": report.files,
+            "lake_version": report.version,
+            "snapshot": report.snapshot,
+        },
+    )
+    root = f", root {report.merkle_root[:ROOT_CHARACTERS]}" if report.merkle_root else ""
+    bad = f", {report.quarantined:,} in quarantine" if report.quarantined else ""
+    known = f", {report.already:,} were there" if report.already else ""
+    print(f"{report.day}: {report.archived:,} entries, {size_text(report.bytes)}{known}{bad}{root}")
+
+
+def _name(report: ArchiveReport) -> str:
+    if not report.days:
+        return "nothing to archive"
+    first, last = report.days[0].day, report.days[-1].day
+    days = str(last) if first == last else f"{first} to {last}"
+    return f"{days}: {report.archived:,} entries"

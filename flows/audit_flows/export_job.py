@@ -1,0 +1,81 @@
+"""The job `export`: everything that fits a query, hot and cold, in one file with its manifest.
+
+It has no schedule: `prefect deployment run export/adhoc` with parameters, or `claude-audit
+export`. The file is whole or not there, and is never written over another.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from audit_flows.job_run import (
+    RETRY_SECONDS,
+    job_run,
+    name_run,
+    size_text,
+    worth_retrying,
+)
+from audit_flows.stores import open_stores
+from audit_storage.export import ExportReport, export_trail
+from claude_max_audit.query import Query, parse_query
+from claude_max_audit.settings import load_settings
+
+JOB = "export"
+
+
+@flow(name=JOB, log_prints=True)
+def export_job(
+    swarm_id: str | None = None,
+    query: dict[str, Any] | None = None,
+    format: Literal["jsonl", "json", "csv", "parquet"] = "jsonl",
+    start_date: date | datetime | None = None,
+    end_date: date | datetime | None = None,
+    output_path: Path | None = None,
+) -> ExportReport:
+    """Export a swarm, or what a query of `search_logs` keys finds, between two moments.
+
+    A date is its whole UTC day, a naive time is UTC, both ends are included. Without a path the
+    file gets a new name in the exports' folder. Raises `ValueError` for a query that is none,
+    `FileExistsError`, and what the stores raise.
+    """
+    keys = {**(query or {}), **({"swarm_id": swarm_id} if swarm_id is not None else {})}
+    asked = parse_query(keys, (start_date, end_date))
+    with job_run(JOB, load_settings()) as run:
+        report = write_export(asked, format, output_path)
+        run.record(
+            rows=report.rows,
+            bytes=report.size_bytes,
+            details={
+                "file": str(report.path),
+                "sha256": report.sha256,
+                "query": asked.as_dict(),
+            },
+        )
+        name_run(f"{report.path.name}: {report.rows:,} entries")
+        print(f"{report.path}: {report.rows:,} entries, {size_text(report.size_bytes)}")
+        return report
+
+
+@task(
+    retries=len(RETRY_SECONDS),
+    retry_delay_seconds=RETRY_SECONDS,
+    retry_condition_fn=worth_retrying,
+    cache_policy=NO_CACHE,
+    log_prints=True,
+)
+def write_export(query: Query, format: str, output_path: Path | None) -> ExportReport:
+    """Write the file; a try that fails leaves none, so trying again is safe."""
+    with open_stores() as stores:
+        return export_trail(
+            stores.lake,
+            stores.hot,
+            query,
+            format,
+            output_path,
+            exports_dir=stores.settings.exports,
+        )

@@ -1,0 +1,90 @@
+"""The job `reindex`: the index of words and meaning gets from the lake what it lacks.
+
+The index is a view: it may be lost, damaged or behind, and the trail loses nothing. Run after
+an archive says that the index lacks a day, after a new model, or after its folder was lost. It
+may be killed and run again; what is in already is not embedded anew.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from pydantic import Field
+
+from audit_flows.job_run import RETRY_SECONDS, job_run, name_run, worth_retrying
+from audit_flows.stores import Stores, open_stores
+from audit_storage.index_month import MonthDamagedError
+from audit_storage.layout import month_of, span_of_day
+from audit_storage.schema import entries_of
+from claude_max_audit.query import Query
+from claude_max_audit.settings import load_settings
+
+JOB = "reindex"
+
+CHUNK_ROWS = 5_000
+"""Entries compared and handed to the index at once: half a minute of embedding at most."""
+
+
+@flow(name=JOB, log_prints=True)
+def reindex(
+    month: Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")] | None = None,
+    rebuild: bool = False,
+) -> dict[str, int]:
+    """Bring what the index lacks, of one "YYYY-MM" month or of all; returns entries by month.
+
+    `rebuild` drops the month first and makes it anew. Raises `ValueError` for a month that the
+    lake does not hold, and what the stores raise.
+    """
+    with job_run(JOB, load_settings()) as run:
+        added = {one: index_month(one, rebuild) for one in _months(month)}
+        total = sum(added.values())
+        run.record(rows=total, details={one: rows for one, rows in added.items() if rows})
+        name_run(f"{total:,} entries in {len(added)} months")
+        return added
+
+
+@task(
+    retries=len(RETRY_SECONDS),
+    retry_delay_seconds=RETRY_SECONDS,
+    retry_condition_fn=worth_retrying,
+    cache_policy=NO_CACHE,
+    log_prints=True,
+)
+def index_month(month: str, rebuild: bool) -> int:
+    """Bring one month up to the lake; returns the entries that were added."""
+    with open_stores() as stores:
+        if rebuild:
+            stores.index.drop_month(month)
+        try:
+            added = _add_lacking(stores, month)
+        except MonthDamagedError as damage:
+            print(f"{month}: {damage}; it is built anew")
+            stores.index.drop_month(month)
+            added = _add_lacking(stores, month)
+        print(f"{month}: {added:,} entries added")
+        return added
+
+
+def _add_lacking(stores: Stores, month: str) -> int:
+    added = 0
+    for day in stores.lake.days():
+        if month_of(day) != month:
+            continue
+        for rows in stores.lake.scan(Query(span=span_of_day(day)), CHUNK_ROWS):
+            lacking = stores.index.missing(month, rows["entry_id"].to_list())
+            if lacking:
+                chosen = rows.filter(rows["entry_id"].is_in(list(lacking)))
+                added += stores.index.add(entries_of(chosen))
+    return added
+
+
+def _months(month: str | None) -> list[str]:
+    with open_stores() as stores:
+        held = sorted({month_of(day) for day in stores.lake.days()})
+    if month is None:
+        return held
+    if month not in held:
+        raise ValueError(f"the lake holds no entries of {month}")
+    return [month]
