@@ -25,8 +25,20 @@ class UnreadableEntryError(TerminalError):
 
 def load(link: RedisLink, entry_ids: Sequence[bytes]) -> list[AuditEntry | None]:
     """The entries with these ids, None where there is none; raises `UnreadableEntryError`."""
+    entries: list[AuditEntry | None] = []
+    for read in load_readable(link, entry_ids):
+        if isinstance(read, UnreadableEntryError):
+            raise read
+        entries.append(read)
+    return entries
+
+
+def load_readable(
+    link: RedisLink, entry_ids: Sequence[bytes]
+) -> list[AuditEntry | UnreadableEntryError | None]:
+    """The entries with these ids, None where there is none, the error where it is unreadable."""
     return [
-        None if text is None else _decoded(link, entry_id, text)
+        None if text is None else _read(link, entry_id, text)
         for entry_id, text in zip(entry_ids, load_json(link, entry_ids), strict=True)
     ]
 
@@ -36,8 +48,8 @@ def load_json(link: RedisLink, entry_ids: Sequence[bytes]) -> list[bytes | None]
     return link.ask([("HGET", b"audit:entry:" + entry_id, JSON_FIELD) for entry_id in entry_ids])
 
 
-def _decoded(link: RedisLink, entry_id: bytes, text: bytes) -> AuditEntry:
+def _read(link: RedisLink, entry_id: bytes, text: bytes) -> AuditEntry | UnreadableEntryError:
     try:
         return decode_entry(text)
     except ValueError as damaged:
-        raise UnreadableEntryError(link.address, entry_id.decode(), str(damaged)) from damaged
+        return UnreadableEntryError(link.address, entry_id.decode(), str(damaged))

@@ -18,8 +18,8 @@ from claude_max_audit.settings import ANSWER_TIMEOUT_SECONDS, CONNECT_TIMEOUT_SE
 if TYPE_CHECKING:
     from redis import ConnectionPool
 
-Command = tuple[str | bytes | int | float, ...]
-"""One command with its arguments."""
+Command = tuple[Any, ...]
+"""One command with its arguments: text, bytes, whole numbers or floats."""
 
 _PASSING_TROUBLE = ("BUSY ", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
 """How error replies begin that another try may not meet."""
@@ -104,7 +104,7 @@ class RedisLink:
         if not commands:
             return []
         with self._connection() as connection:
-            connection.send_packed_command(connection.pack_commands(commands))
+            connection.send_packed_command([_packed(commands)])
             replies = _read(connection, len(commands))
         return self._without_errors(replies)
 
@@ -139,7 +139,7 @@ class RedisLink:
             return replies[-1] is not None
 
     def _exchange(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
-        connection.send_packed_command(connection.pack_commands(commands))
+        connection.send_packed_command([_packed(commands)])
         return self._without_errors(_read(connection, len(commands)))
 
     @contextmanager
@@ -180,6 +180,13 @@ class RedisLink:
         if refused:
             return RedisRefusedError(self.address, reason)
         return RedisUnavailableError(self.address, reason)
+
+
+def _packed(commands: Sequence[Command]) -> bytes:
+    """The commands' bytes, text always as UTF-8, whatever a caller's client is set to."""
+    from hiredis import pack_command
+
+    return b"".join(map(pack_command, commands))
 
 
 def _read(connection: Any, count: int) -> list[Any]:

@@ -132,3 +132,12 @@ def chunks_of(items: Iterable[T], size: int) -> Iterator[list[T]]:
     rest = iter(items)
     while chunk := list(islice(rest, size)):
         yield chunk
+
+
+def growing_chunks(members: Iterable[Member]) -> Iterator[list[Member]]:
+    """Consecutive members in lists that double from the first to the largest chunk."""
+    rest = iter(members)
+    size = FIRST_CHUNK
+    while chunk := list(islice(rest, size)):
+        yield chunk
+        size = min(2 * size, LARGEST_CHUNK)

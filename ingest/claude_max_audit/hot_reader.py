@@ -26,16 +26,13 @@ from claude_max_audit.hot_members import (
     Member,
     Members,
     Window,
-    chunks_of,
+    growing_chunks,
     members_of,
     without_repeats,
 )
 from claude_max_audit.hot_plan import Plan, Term, plan_query
 from claude_max_audit.hot_view import View
 from claude_max_audit.query import Query
-
-_ASKED_AT_ONCE: Final = 2_000
-"""Members asked after in one round trip: a millisecond or two of Redis' time per key."""
 
 _DAYS_AT_ONCE: Final = 32
 """Days whose copies of a content are asked for in one round trip."""
@@ -147,18 +144,24 @@ class HotReader:
         """How often the sum of `counts` counts an entry beyond the first time."""
         if not term.doubles or sum(1 for count in counts if count) < 2:
             return 0
+        by_size = sorted(zip(counts, term.keys, strict=True))
+        smaller = [key for count, key in by_size[:-1] if count]
+        few = sum(self._members.counts(term.doubles)) < sum(count for count, _ in by_size[:-1])
         doubled = 0
-        for chunk in chunks_of(self._members.walk(term.doubles), _ASKED_AT_ONCE):
+        for chunk in growing_chunks(self._members.walk(term.doubles if few else smaller)):
             columns = self._members.held(chunk, term.keys)
             for row in zip(*columns, strict=True):
                 doubled += max(0, len(row) - row.count(None) - 1)
         return doubled
 
     def _rarest_first(self, terms: Sequence[Term]) -> list[Term]:
-        if len(terms) == 1:
-            return list(terms)
+        """The terms by size, each with its keys that have members here, the largest first."""
         counts = iter(self._members.counts(key for term in terms for key in term.keys))
-        sized = [(sum(islice(counts, len(term.keys))), term) for term in terms]
+        sized = []
+        for term in terms:
+            numbers = [(count, key) for key, count in zip(term.keys, counts, strict=False)]
+            keys = tuple(key for count, key in sorted(numbers, reverse=True) if count)
+            sized.append((sum(count for count, _ in numbers), Term(keys, term.doubles)))
         return [term for _, term in sorted(sized, key=lambda pair: pair[0])]
 
     def _fitting(
@@ -169,22 +172,29 @@ class HotReader:
     ) -> Iterator[Member]:
         """Those of `members` that stand in each term and in no excluded key."""
         excluded = self.plan.excluded if excluded is None else excluded
-        keys = [*(key for term in terms for key in term.keys), *excluded]
-        if not keys:
+        if not terms and not excluded:
             yield from members
             return
-        for chunk in chunks_of(members, _ASKED_AT_ONCE):
-            columns = iter(self._members.held(chunk, keys))
-            fits = [True] * len(chunk)
+        for chunk in growing_chunks(members):
+            fitting = chunk
             for term in terms:
-                rows = zip(*islice(columns, len(term.keys)), strict=True)
-                fits = [
-                    fit and row.count(None) < len(row)
-                    for fit, row in zip(fits, rows, strict=True)
-                ]
-            for column in columns:
-                fits = [fit and held is None for fit, held in zip(fits, column, strict=True)]
-            yield from (member for member, fit in zip(chunk, fits, strict=True) if fit)
+                within = self._in_any(fitting, term.keys)
+                fitting = [member for member in fitting if member in within]
+            without = self._in_any(fitting, excluded)
+            yield from (member for member in fitting if member not in without)
+
+    def _in_any(self, members: Sequence[Member], keys: Sequence[str]) -> set[Member]:
+        """Those of `members` that stand in any of the keys, each asked after until found."""
+        found: set[Member] = set()
+        rest = members
+        for key in keys:
+            if not rest:
+                break
+            [held] = self._members.held(rest, [key])
+            pairs = list(zip(rest, held, strict=True))
+            found.update(member for member, score in pairs if score is not None)
+            rest = [member for member, score in pairs if score is None]
+        return found
 
     def _walk_days(self) -> Iterator[Member]:
         for day in self._days:
@@ -210,7 +220,7 @@ class HotReader:
     def _still_there(self, copies: Sequence[Member]) -> Iterator[Member]:
         """Those of one day's copies that the day still has."""
         day = day_key(day_of(copies[0][0]))
-        for chunk in chunks_of(copies, _ASKED_AT_ONCE):
+        for chunk in growing_chunks(copies):
             [held] = self._members.held(chunk, [day])
             yield from (m for m, score in zip(chunk, held, strict=True) if score is not None)
 

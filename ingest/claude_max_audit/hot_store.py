@@ -8,6 +8,7 @@ may be used before and after a fork. Every failure of Redis is a `RedisUnavailab
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 
 from claude_max_audit.entry import AuditEntry, epoch_us
 from claude_max_audit.hot_batch import BatchPacker, Keeping, Stamped
-from claude_max_audit.hot_entries import UnreadableEntryError, load, load_json
+from claude_max_audit.hot_entries import UnreadableEntryError, load, load_json, load_readable
 from claude_max_audit.hot_keys import AGENTS, CROSS_SWARM, day_key, day_of, entry_key
 from claude_max_audit.hot_link import RedisLink
 from claude_max_audit.hot_members import Member, Members, Window, chunks_of
@@ -29,6 +30,8 @@ from claude_max_audit.results import Page
 from claude_max_audit.settings import HOT_STORAGE_DAYS
 
 __all__ = ["HotFigures", "HotStore", "Stamped", "UnreadableEntryError"]
+
+_log = logging.getLogger("claude_max_audit")
 
 _AT_ONCE = 1_000
 """Entries fetched in one round trip."""
@@ -123,7 +126,8 @@ class HotStore:
     def page(self, query: Query, limit: int, offset: int) -> Page:
         """Entries that fit, newest first by (timestamp, entry id), and their exact number.
 
-        `query.text` is ignored. Raises `UnreadableEntryError` if an entry was tampered with.
+        `query.text` is ignored. An entry whose text was damaged is counted and left out with
+        a warning: one bad entry must not hide the others. (`scan` and `find` raise instead.)
         """
         total, entries, gone = self._page(query, limit, offset)
         if gone:
@@ -140,9 +144,14 @@ class HotStore:
         entries: list[AuditEntry] = []
         gone: list[Member] = []
         for chunk in chunks_of(members, _AT_ONCE):
-            found = load(self._link, [entry_id for _, entry_id in chunk])
-            entries += [entry for entry in found if entry is not None]
-            gone += [m for m, entry in zip(chunk, found, strict=True) if entry is None]
+            found = load_readable(self._link, [entry_id for _, entry_id in chunk])
+            for member, read in zip(chunk, found, strict=True):
+                if read is None:
+                    gone.append(member)
+                elif isinstance(read, UnreadableEntryError):
+                    _log.warning("%s", read)
+                else:
+                    entries.append(read)
         return total, entries, gone
 
     def count(self, query: Query) -> int:
@@ -152,7 +161,8 @@ class HotStore:
     def scan(self, query: Query, chunk: int = _AT_ONCE) -> Iterator[list[AuditEntry]]:
         """Every entry that fits, newest first, with at most `chunk` in memory at once.
 
-        Entries written meanwhile may be missing; none comes twice.
+        Entries written meanwhile may be missing; none comes twice. Raises
+        `UnreadableEntryError` at a damaged one: a scan is whole or fails.
         """
         for members in chunks_of(self._reader(query).walk(), chunk):
             found = load(self._link, [entry_id for _, entry_id in members])
@@ -161,7 +171,7 @@ class HotStore:
                 yield entries
 
     def find(self, entry_ids: Sequence[str]) -> dict[str, AuditEntry]:
-        """Those of the entries that Redis holds, by id."""
+        """Those of the entries that Redis holds, by id; may raise `UnreadableEntryError`."""
         found: dict[str, AuditEntry] = {}
         for ids in chunks_of(entry_ids, _AT_ONCE):
             entries = load(self._link, [entry_id.encode() for entry_id in ids])

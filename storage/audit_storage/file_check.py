@@ -7,7 +7,6 @@ by one row group.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -69,8 +68,8 @@ def _check_extremes(
     file: LakeFile, seen: dict[str, tuple[Any, Any]], findings: Findings
 ) -> None:
     oldest, newest = seen["timestamp"]
-    for moment in {_month(oldest), _month(newest)} - {file.month}:
-        findings.add("month", file.path, f"a timestamp is of {moment}")
+    for month in sorted({month_of(oldest), month_of(newest)} - {file.month}):
+        findings.add("month", file.path, f"a timestamp is of {month}")
     for name, (least, greatest) in seen.items():
         if not file.least[name] <= least <= greatest <= file.greatest[name]:
             findings.add(
@@ -79,7 +78,3 @@ def _check_extremes(
                 f"{name} runs from {least} to {greatest}, "
                 f"the log says {file.least[name]} to {file.greatest[name]}",
             )
-
-
-def _month(moment: datetime) -> str:
-    return month_of(moment)

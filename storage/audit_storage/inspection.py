@@ -6,12 +6,13 @@ as it is in quarantine, with the reason given here. Pure.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date
 from typing import NamedTuple
 
 import msgspec
 
-from claude_max_audit.citation import CitationGenerator
+from claude_max_audit.citation import CITATION_PREFIX, CitationGenerator
 from claude_max_audit.entry import AuditEntry, content_hash_of, decode_entry, entry_hash_of
 
 _HASH_TAIL = len(',"entry_hash":""}') + 64
@@ -19,6 +20,8 @@ _HASH_TAIL = len(',"entry_hash":""}') + 64
 
 _ENCODE = msgspec.json.Encoder().encode
 _METADATA = msgspec.json.Decoder(dict)
+_USUAL_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z").match
+"""What our generator writes; a tenth of the time that the full check takes."""
 _LARGEST = 2**63 - 1
 _LARGEST_VERSION = 2**31 - 1
 
@@ -62,8 +65,8 @@ def _check_fields(entry: AuditEntry, day: date) -> None:
         raise RejectedError("a time is not written in UTC")
     if entry.timestamp.date() != day:
         raise RejectedError(f"timestamp {entry.timestamp.isoformat()} is not of {day}")
-    if entry.citation != f"if://audit/{entry.entry_type}/{entry.entry_id}" or (
-        not CitationGenerator.validate(entry.citation)
+    if entry.citation != f"{CITATION_PREFIX}{entry.entry_type}/{entry.entry_id}" or not (
+        _USUAL_ID(entry.entry_id) or CitationGenerator.validate(entry.citation)
     ):
         raise RejectedError(f"citation {entry.citation!r} does not agree with type and id")
     if not (

@@ -32,20 +32,24 @@ class Intake:
     ) -> None:
         self.day = day
         self.rejected: list[Rejected] = []
-        self.accepted_ids: set[str] = set()
         self.already = 0
         self.read = 0
         self._now = now
         self._known = known
         self._list_ids = list_ids
-        self._unclaimed = set(list_ids())
-        self._listed = len(self._unclaimed)
+        self._listed = set(list_ids())
+        self._unclaimed = self._listed.copy()
         self._leaves = [_leaves([])]
 
     @property
     def listed(self) -> int:
-        """Entries that the day had when the reading began, or more if more were read."""
-        return max(self._listed, self.read)
+        """Entries that the day is known to have."""
+        return len(self._listed)
+
+    @property
+    def accepted_ids(self) -> set[str]:
+        """The ids of the good entries, new and already archived."""
+        return self._listed - self._unclaimed
 
     @property
     def rejected_ids(self) -> set[str]:
@@ -84,17 +88,21 @@ class Intake:
     def _accept(self, entry: AuditEntry) -> bool:
         """Say whether a good entry is new; raises `RejectedError` when it is out of place."""
         entry_id = entry.entry_id
-        if entry_id in self.accepted_ids:
-            raise RejectedError("its entry_id was already read under another key")
-        # One that is not listed may have come since: look again before it is called bad.
-        if entry_id not in self._unclaimed and entry_id not in self._list_ids():
-            raise RejectedError("it is kept under the id of another entry")
+        if entry_id not in self._unclaimed:
+            self._expect_late(entry_id)
         known = self._known.get(entry_id)
         if known is not None and known != entry.entry_hash:
             raise RejectedError("the lake holds another entry with this entry_id")
+        self._listed.add(entry_id)
         self._unclaimed.discard(entry_id)
-        self.accepted_ids.add(entry_id)
         return known is None
+
+    def _expect_late(self, entry_id: str) -> None:
+        """One that was not listed may have come since: look again before it is called bad."""
+        if entry_id in self._listed:
+            raise RejectedError("its entry_id was already read under another key")
+        if entry_id not in self._list_ids():
+            raise RejectedError("it is kept under the id of another entry")
 
 
 def _leaves(leaves: list[tuple[int, str, bytes]]) -> pl.DataFrame:

@@ -139,10 +139,10 @@ class ReceiptBook:
         return days.to_series().to_list()
 
     def leaves(self, day: date) -> pl.DataFrame:
-        """Return the purged leaves of a UTC day in trail order, each entry once."""
+        """Return the purged leaves of a UTC day in trail order."""
         within = span_predicate(span_of_day(day))
         assert within is not None
-        rows = self._executed_leaves().filter(within).unique(["snapshot", "entry_id"])
+        rows = self._executed_leaves().filter(within)
         with answering(self._leaves.uri):
             return rows.sort(TRAIL_ORDER).collect()
 
