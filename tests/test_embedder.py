@@ -12,7 +12,6 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from shared_model import shared_minilm
 
 from audit_storage import minilm, minilm_model
 from audit_storage.chroma_minilm import ChromaMiniLM
@@ -21,6 +20,7 @@ from audit_storage.minilm import DIMENSION, MAX_CHARACTERS, MiniLM, Vectors, fin
 from audit_storage.minilm_model import build_graph, read_safetensors
 from claude_max_audit.errors import EmbedderMissingError
 from claude_max_audit.settings import load_settings
+from shared_model import shared_minilm
 
 # Facts: the first four components that sentence-transformers 5 gives with torch 2.13 for the
 # same weights, normalised.

@@ -15,7 +15,7 @@ from audit_storage import word_index, word_table
 from audit_storage.embed_text import meaning_text, words_text
 from audit_storage.index_month import MonthDamagedError, MonthUnavailableError
 from audit_storage.word_index import WordIndex
-from audit_storage.word_query import parse_words
+from audit_storage.word_query import parse_words, what_is_meant
 from audit_storage.word_table import WordRow
 from claude_max_audit.entry import AuditEntry, epoch_us
 from claude_max_audit.query import Span
@@ -133,6 +133,21 @@ def test_the_most_telling_entry_is_the_most_relevant(index: WordIndex) -> None:
 def test_a_query_tells_names_from_questions(text: str, name: bool, some: str | None) -> None:
     words = parse_words(text)
     assert (words.name, words.some) == (name, some)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("Find all authorization failures", "authorization failures"),
+        ("please show me the late flights", "late flights"),
+        ("who refused the merge", "who refused the merge"),
+        ("finding the leak", "finding the leak"),
+        ("list", "list"),
+        ("show all", "show all"),
+    ],
+)
+def test_the_words_that_ask_are_not_meant(text: str, meant: str) -> None:
+    assert what_is_meant(text) == meant
 
 
 @pytest.mark.parametrize(

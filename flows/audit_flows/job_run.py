@@ -86,8 +86,8 @@ class JobRun:
 def job_run(job: str, settings: Settings) -> Iterator[JobRun]:
     """Open a run; whatever happens inside, its history is published at the end.
 
-    An error that leaves the context is recorded as a failed row, unless it is a finding that
-    was recorded already, and raised on.
+    An error that leaves the context is recorded as a failed row and raised on. Findings that
+    have rows of their own are raised after it.
     """
     run = JobRun(job, JobTable(settings))
     try:

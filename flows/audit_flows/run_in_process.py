@@ -51,6 +51,7 @@ def run_flow(
     flow raises.
     """
     module, _, name = JOBS[job].rpartition(".")
+    settings.prefect_dir.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(environment(audit_environment(settings)))
         stack.enter_context(environment({**prefect_environment(settings), **_QUIET}))

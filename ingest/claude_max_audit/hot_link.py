@@ -174,8 +174,7 @@ class RedisLink:
 
         reason = str(error) or type(error).__name__
         refused = isinstance(error, exceptions.AuthenticationError) or (
-            isinstance(error, exceptions.ResponseError)
-            and not reason.startswith(_PASSING_TROUBLE)
+            isinstance(error, exceptions.ResponseError) and not reason.startswith(_PASSING_TROUBLE)
         )
         if refused:
             return RedisRefusedError(self.address, reason)

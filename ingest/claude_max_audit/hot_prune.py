@@ -117,9 +117,7 @@ class HotPruner:
                 self.prune_day(day, 0, all_of_it=True)
         return int(removed)
 
-    def _walk_day(
-        self, day: str, upper: str
-    ) -> Iterator[tuple[list[Member], list[float | None]]]:
+    def _walk_day(self, day: str, upper: str) -> Iterator[tuple[list[Member], list[float | None]]]:
         """A day's members, oldest first, with the epoch second at which each one's entry goes.
 
         None is an entry that is gone; only such members may be taken out between two chunks.
@@ -209,9 +207,7 @@ def _removals(entries: Sequence[AuditEntry]) -> Iterator[Command]:
         day = day_of(score)
         for key in index_keys(entry):
             indexes[key].append(entry.entry_id)
-        indexes[content_key(day)].append(
-            content_member(entry.content_hash, score, entry.entry_id)
-        )
+        indexes[content_key(day)].append(content_member(entry.content_hash, score, entry.entry_id))
         days[day_key(day)].append(entry.entry_id)
     for key, members in [*indexes.items(), *days.items()]:
         yield ("ZREM", key, *members)

@@ -115,9 +115,7 @@ class HotReader:
         # A member of the union's newest n has fewer than n before it in any key of its own.
         tops = [self._members.top_command(key, 0, offset + limit) for key in keys]
         replies = self._link.ask([*counts, *tops])
-        merged = sorted(
-            chain.from_iterable(map(members_of, replies[len(keys) :])), reverse=True
-        )
+        merged = sorted(chain.from_iterable(map(members_of, replies[len(keys) :])), reverse=True)
         page = list(islice(without_repeats(merged), offset, offset + limit))
         return replies[: len(keys)], page
 
@@ -237,9 +235,7 @@ class HotReader:
         )
 
 
-def _total_and_page(
-    members: Iterator[Member], limit: int, offset: int
-) -> tuple[int, list[Member]]:
+def _total_and_page(members: Iterator[Member], limit: int, offset: int) -> tuple[int, list[Member]]:
     page = list(islice(members, offset + limit))
     total = len(page) + sum(1 for _ in members)
     return total, page[offset:]

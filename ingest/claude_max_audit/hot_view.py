@@ -22,9 +22,7 @@ class View:
     @classmethod
     def take(cls, link: RedisLink) -> View:
         """Ask for it."""
-        days, kinds = link.ask(
-            [("ZRANGE", DAYS, 0, -1, "WITHSCORES"), ("ZRANGE", KINDS, 0, -1)]
-        )
+        days, kinds = link.ask([("ZRANGE", DAYS, 0, -1, "WITHSCORES"), ("ZRANGE", KINDS, 0, -1)])
         listed = _scored(days)
         return cls(
             tuple(sorted((day for day, _ in listed), reverse=True)),

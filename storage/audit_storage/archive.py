@@ -11,13 +11,14 @@ there, the day counts as archived all the same, and its bad hot copies expire wi
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, datetime
 from time import monotonic
 from typing import Protocol
 
 import polars as pl
 
+from audit_storage.archive_report import ArchiveReport, DayReport, LakeDamagedError
 from audit_storage.delta_log import OvertakenError
 from audit_storage.intake import Intake
 from audit_storage.lake import Lake
@@ -27,12 +28,23 @@ from audit_storage.layout import archive_app, day_is_closed, span_of_day
 from audit_storage.quarantine import Quarantine
 from audit_storage.schema import entries_of
 from claude_max_audit.entry import AuditEntry, entry_hash_of
-from claude_max_audit.errors import TerminalError
 from claude_max_audit.hot_store import HotStore
 from claude_max_audit.query import Query
 
+__all__ = [
+    "ArchiveReport",
+    "DayReport",
+    "LakeDamagedError",
+    "archive_closed_days",
+    "archive_day",
+    "pending_days",
+]
+
 ATTEMPTS = 5
 """Times that a day is read again because another archive committed to it first."""
+
+INDEX_ROWS = 5_000
+"""Entries handed to the index at once: half a minute of embedding."""
 
 Progress = Callable[[date, int, int], None]
 """Told after each chunk: the day, the entries read of it so far, the entries it has."""
@@ -43,70 +55,6 @@ class Index(Protocol):
 
     def add(self, entries: list[AuditEntry]) -> object:
         """Make entries findable by meaning and by words."""
-
-
-class LakeDamagedError(TerminalError):
-    """Archived rows of a day do not give the bytes that their hashes were made of."""
-
-    def __init__(self, uri: str, day: date, entry_id: str) -> None:
-        self.uri = uri
-        self.day = day
-        self.entry_id = entry_id
-        super().__init__(
-            f"the lake at {uri} holds {entry_id} of {day} with other contents than its "
-            "entry_hash says; nothing of the day was released from Redis. Run "
-            "`claude-audit verify`, and restore the day's files before archiving again."
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class DayReport:
-    """What was done for one day. `bytes` and `files` are of the new commit; `already` counts
-    entries that the lake held before; `quarantined` all bad ones of the day that Redis held.
-
-    `version` and `merkle_root` (hex) are None when nothing new was committed. `index_error`
-    tells why the semantic index lacks the day; it is rebuilt from the lake.
-    """
-
-    day: date
-    archived: int = 0
-    already: int = 0
-    quarantined: int = 0
-    bytes: int = 0
-    files: int = 0
-    merkle_root: str | None = None
-    version: int | None = None
-    snapshot: str | None = None
-    released: int = 0
-    seconds: float = 0.0
-    index_error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ArchiveReport:
-    """What one run did, day by day, oldest first; without days there was nothing to do."""
-
-    days: tuple[DayReport, ...] = ()
-
-    @property
-    def archived(self) -> int:
-        """Entries that this run brought to the lake."""
-        return sum(day.archived for day in self.days)
-
-    @property
-    def quarantined(self) -> int:
-        """Entries that were found bad."""
-        return sum(day.quarantined for day in self.days)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes that this run wrote to the lake."""
-        return sum(day.bytes for day in self.days)
-
-    @property
-    def index_behind(self) -> tuple[date, ...]:
-        """Days that the semantic index lacks."""
-        return tuple(day.day for day in self.days if day.index_error is not None)
 
 
 def archive_closed_days(
@@ -277,7 +225,3 @@ def _indexed(lake: Lake, index: Index, report: DayReport) -> DayReport:
         # finds them by comparing with the lake.
         return replace(report, index_error=f"{type(failed).__name__}: {failed}")
     return report
-
-
-INDEX_ROWS = 5_000
-"""Entries handed to the index at once: half a minute of embedding."""

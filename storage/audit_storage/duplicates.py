@@ -17,6 +17,7 @@ MAX_NOTES = 20
 """Most writers with gaps that are named; the others are counted."""
 
 _UNIQUE = {"entry_id": "duplicate_id", "entry_hash": "duplicate_hash"}
+_NAMED = ("entry_id", "snapshot", "timestamp")
 
 
 def find_duplicates(
@@ -31,7 +32,7 @@ def find_duplicates(
         if not suspects.len():
             continue
         alike = rows.filter(pl.col(column).hash().is_in(suspects.implode()))
-        found = _collect(view, alike.select(column, "entry_id", "snapshot", "timestamp"))
+        found = _collect(view, alike.select({*_NAMED, column}))
         for group in found.partition_by(column, maintain_order=True):
             if group.height > 1:
                 places = ", ".join(
@@ -49,14 +50,14 @@ def writer_notes(view: LakeView, files: list[LakeFile]) -> list[str]:
         view,
         view.rows_of(files)
         .group_by("writer_id")
-        .agg(number.min().alias("first"), number.max().alias("last"), number.n_unique().alias("n"))
-        .filter(pl.col("last") - pl.col("first") + 1 > pl.col("n"))
+        .agg(number.max().alias("last"), number.n_unique().alias("n"))
+        .filter(pl.col("last") > pl.col("n"))
         .sort("writer_id"),
     )
     notes = [
-        f"writer {writer}: {last - first + 1 - n} of its entries {first} to {last} are not in the "
-        "lake (purged, not archived yet, or lost)"
-        for writer, first, last, n in counted.head(MAX_NOTES).rows()
+        f"writer {writer}: {last - n} of its entries 1 to {last} are not in the lake "
+        "(purged, not archived yet, or lost)"
+        for writer, last, n in counted.head(MAX_NOTES).rows()
     ]
     if counted.height > MAX_NOTES:
         notes.append(f"{counted.height - MAX_NOTES} more writers have such gaps")

@@ -1,54 +1,56 @@
 """Holds each Parquet file of the lake against what the log says of it. Reads every byte once.
 
-`verify` calls it first and then reads only the files that passed as readable. Memory is bounded
-by one row group.
+`verify` calls it first and then asks only the files that can be read to their end. Memory is
+bounded by one chunk of rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
+import polars as pl
 
+from audit_storage.delta_log import answering
 from audit_storage.findings import Findings
 from audit_storage.lake_plan import LakeFile
-from audit_storage.lake_transaction import LakeTransaction
+from audit_storage.lake_view import LakeView
 from audit_storage.layout import month_of
+from audit_storage.schema import FILE_SCHEMA
 from claude_max_audit.errors import LakeUnavailableError
+
+CHUNK_ROWS = 32_768
+"""Rows read at once: a row group as the lake writes them."""
 
 
 def readable_files(
-    reader: LakeTransaction,
-    files: list[LakeFile],
+    view: LakeView,
+    files: Sequence[LakeFile],
     findings: Findings,
-    progress: Callable[[int], None] | None = None,
-) -> list[LakeFile]:
-    """Return the files that can be read to the end; `progress` is told the rows read so far."""
-    sound = []
-    read = 0
+    progress: Callable[[int], None],
+) -> list[tuple[LakeFile, int]]:
+    """Return the files that can be read to the end, with the rows that they really hold.
+
+    `progress` is told the rows read so far.
+    """
+    sound: list[tuple[LakeFile, int]] = []
     for file in files:
         try:
-            rows = _check(reader, file, findings)
-        except (LakeUnavailableError, pa.ArrowException, OSError, ValueError) as broken:
+            sound.append((file, _check(view, file, findings)))
+        # Polars panics, beside all exceptions, over some damages.
+        except (LakeUnavailableError, pl.exceptions.PanicException) as broken:
             findings.add("unreadable_file", file.path, str(broken))
-            continue
-        sound.append(file)
-        read += rows
-        if progress is not None:
-            progress(read)
+        progress(sum(rows for _, rows in sound))
     return sound
 
 
-def _check(reader: LakeTransaction, file: LakeFile, findings: Findings) -> int:
+def _check(view: LakeView, file: LakeFile, findings: Findings) -> int:
     rows = 0
     seen: dict[str, tuple[Any, Any]] = {}
-    for group in reader.read_rows(file):
-        group.validate(full=True)  # also that texts are UTF-8
-        rows += group.num_rows
-        for name in ("timestamp", *file.least):
-            _widen(seen, name, group.column(name))
+    for chunk in _chunks(view, file):
+        rows += chunk.height
+        for name in file.least:
+            _widen(seen, name, chunk.get_column(name))
     if rows != file.rows:
         findings.add("file_rows", file.path, f"{rows} rows, the log says {file.rows}")
     if rows:
@@ -56,20 +58,33 @@ def _check(reader: LakeTransaction, file: LakeFile, findings: Findings) -> int:
     return rows
 
 
-def _widen(seen: dict[str, tuple[Any, Any]], name: str, column: pa.ChunkedArray) -> None:
-    if column.null_count == len(column):
+def _chunks(view: LakeView, file: LakeFile) -> Iterator[pl.DataFrame]:
+    rows = view.rows_of([file]).select(FILE_SCHEMA.names)
+    at = 0
+    while True:
+        with answering(view.uri):
+            chunk = rows.slice(at, CHUNK_ROWS).collect()
+        yield chunk
+        at += chunk.height
+        if chunk.height < CHUNK_ROWS:
+            return
+
+
+def _widen(seen: dict[str, tuple[Any, Any]], name: str, column: pl.Series) -> None:
+    least, greatest = column.min(), column.max()
+    if least is None or greatest is None:
         return
-    extremes = pc.min_max(column).as_py()
-    least, greatest = seen.get(name, (extremes["min"], extremes["max"]))
-    seen[name] = (min(least, extremes["min"]), max(greatest, extremes["max"]))
+    so_far = seen.get(name, (least, greatest))
+    seen[name] = (min(so_far[0], least), max(so_far[1], greatest))
 
 
 def _check_extremes(
     file: LakeFile, seen: dict[str, tuple[Any, Any]], findings: Findings
 ) -> None:
-    oldest, newest = seen["timestamp"]
-    for month in sorted({month_of(oldest), month_of(newest)} - {file.month}):
-        findings.add("month", file.path, f"a timestamp is of {month}")
+    if "timestamp" in seen:
+        oldest, newest = seen["timestamp"]
+        for month in sorted({month_of(oldest), month_of(newest)} - {file.month}):
+            findings.add("month", file.path, f"a timestamp is of {month}")
     for name, (least, greatest) in seen.items():
         if not file.least[name] <= least <= greatest <= file.greatest[name]:
             findings.add(

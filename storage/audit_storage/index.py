@@ -25,7 +25,7 @@ from audit_storage.semantic_index import SemanticIndex
 from audit_storage.text_matches import Hit, RowIds, TextMatches
 from audit_storage.text_query import Keep, TextQuery
 from audit_storage.word_index import WordIndex
-from audit_storage.word_query import parse_words
+from audit_storage.word_query import parse_words, what_is_meant
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.errors import EmbedderMissingError
 from claude_max_audit.query import Span
@@ -225,7 +225,10 @@ class EntryIndex:
         try:
             if self._no_model is not None:
                 raise self._no_model
-            return self._embedder.embed([text])[0] if self._embedder is not None else None
+            if self._embedder is None:
+                return None
+            vector: Vectors = self._embedder.embed([what_is_meant(text)])[0]
+            return vector
         except EmbedderMissingError as no_model:
             missing.append(f"search by meaning: {no_model}")
             return None

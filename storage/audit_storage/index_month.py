@@ -28,8 +28,8 @@ class MonthDamagedError(AuditError):
         self.month = month
         self.reason = str(reason)
         super().__init__(
-            f"the index of {month} cannot be read ({reason}); rebuild it from the lake with: "
-            "claude-audit reindex"
+            f"the index of {month} cannot be read ({reason}); the trail has lost nothing: "
+            "run the job reindex, which rebuilds it from the lake"
         )
 
 

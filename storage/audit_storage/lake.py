@@ -18,7 +18,8 @@ import polars as pl
 import pyarrow as pa
 
 from audit_storage.delta_log import DeltaLog, DeltaTable, answering
-from audit_storage.lake_plan import STATISTICS, LakeFile
+from audit_storage.lake_part import ROW_GROUP_ROWS
+from audit_storage.lake_plan import STATISTICS, LakeFile, file_of
 from audit_storage.lake_query import span_predicate
 from audit_storage.lake_transaction import LakeTransaction, Snapshot
 from audit_storage.lake_view import SCAN_ROWS, LakeView
@@ -159,9 +160,11 @@ class Lake:
         return Removal(counts.rows, counts.files_removed, counts.files_rewritten, snapshot.version)
 
     def compact_month(self, month: str) -> Snapshot | None:
-        """Rewrite a month's files as few sorted ones, in one commit; None when that is one.
+        """Rewrite a month's files as few large ones, in one commit; None when that is one.
 
-        Rows and proofs stay the same. Raises `OvertakenError` when another commit came between.
+        Rows and proofs stay the same; days stay apart within a file, each sorted in itself, so
+        that reading a day skips the others. Raises `OvertakenError` when another commit came
+        between.
         """
         with self.begin(f"compact/{month}") as transaction:
             files = [file for file in transaction.view.files if file.month == month]
@@ -170,6 +173,7 @@ class Lake:
             for file in sorted(files, key=lambda file: file.start):
                 for rows in transaction.read_rows(file):
                     transaction.add_rows(month, rows)
+                transaction.end_run(month, ROW_GROUP_ROWS)
                 transaction.remove_file(file)
             return transaction.commit(data_change=False)
 
@@ -239,22 +243,5 @@ def _without(rows: pa.Table, gone: pl.Expr) -> pa.Table:
 
 
 def _files_of(table: DeltaTable) -> list[LakeFile]:
-    lines = pa.table(table.get_add_actions(flatten=True)).to_pylist()
-    return [_file_of(line, table.table_uri) for line in lines]
-
-
-def _file_of(line: Mapping[str, Any], uri: str) -> LakeFile:
-    if line["num_records"] is None or line.get("min.timestamp") is None:
-        raise LakeUnavailableError(
-            uri, f"{line['path']} has no statistics in the log; another program rewrote it"
-        )
-    rows = line["num_records"]
-    return LakeFile(
-        path=line["path"],
-        month=line["partition.month"],
-        rows=rows,
-        bytes=line["size_bytes"],
-        least={n: line[f"min.{n}"] for n in STATISTICS if line.get(f"min.{n}") is not None},
-        greatest={n: line[f"max.{n}"] for n in STATISTICS if line.get(f"max.{n}") is not None},
-        empty=frozenset(n for n in STATISTICS if line.get(f"null_count.{n}") == rows),
-    )
+    lines = as_frame(pa.table(table.get_add_actions(flatten=True))).to_dicts()
+    return [file_of(line, table.table_uri) for line in lines]

@@ -13,6 +13,7 @@ from datetime import date, datetime
 from typing import Any
 
 from audit_storage.layout import span_of_day
+from claude_max_audit.errors import LakeUnavailableError
 from claude_max_audit.query import Query, Span
 
 STATISTICS: tuple[str, ...] = (
@@ -65,6 +66,25 @@ class LakeFile:
     def touches(self, span: Span) -> bool:
         """Say whether some row may lie in the span."""
         return self.start <= span.end and span.start <= self.end
+
+
+def file_of(line: Mapping[str, Any], uri: str) -> LakeFile:
+    """Read a line of the log's flat list of files; raises `LakeUnavailableError` without
+    the statistics that every answer rests on."""
+    if line["num_records"] is None or line.get("min.timestamp") is None:
+        raise LakeUnavailableError(
+            uri, f"{line['path']} has no statistics in the log; another program rewrote it"
+        )
+    rows = line["num_records"]
+    return LakeFile(
+        path=line["path"],
+        month=line["partition.month"],
+        rows=rows,
+        bytes=line["size_bytes"],
+        least={n: line[f"min.{n}"] for n in STATISTICS if line.get(f"min.{n}") is not None},
+        greatest={n: line[f"max.{n}"] for n in STATISTICS if line.get(f"max.{n}") is not None},
+        empty=frozenset(n for n in STATISTICS if line.get(f"null_count.{n}") == rows),
+    )
 
 
 def files_for(files: Iterable[LakeFile], query: Query) -> list[LakeFile]:

@@ -109,6 +109,11 @@ class LakeTransaction:
         ):
             self._write_run(month)
 
+    def end_run(self, month: str, at_least: int) -> None:
+        """Write what waits for a month as one sorted run, if it has `at_least` rows."""
+        if sum(rows.num_rows for rows in self._waiting.get(month, ())) >= at_least:
+            self._write_run(month)
+
     def end_file(self, month: str) -> None:
         """Finish a month's file, so that what is added next goes into one of its own."""
         if month in self._waiting:

@@ -77,6 +77,7 @@ class _Verification:
         self._receipted: dict[str, MerkleTree] = {}
         self._entries = 0
         self._total = 0
+        self._read = 0
 
     def run(self, records: CommitRecords, receipts: ReceiptBook) -> VerifyReport:
         written = records.read()
@@ -102,14 +103,12 @@ class _Verification:
 
     def _sound_view(self) -> LakeView:
         """Return the newest version without the files that cannot be read."""
-        if self._lake.version() < 0:
-            return self._lake.view()
-        with self._lake.begin("verify") as reader:  # never committed
-            view = copy(reader.view)
-            files = self._chosen(view)
-            self._total = 2 * sum(file.rows for file in files)
-            sound = readable_files(reader, files, self._findings, self._tell)
-            view.files = tuple(sound)
+        view = copy(self._lake.fresh_view())
+        files = self._chosen(view)
+        self._total = 2 * sum(file.rows for file in files)
+        sound = readable_files(view, files, self._findings, self._tell)
+        self._read = sum(rows for _, rows in sound)
+        view.files = tuple(file for file, _ in sound)
         return view
 
     def _chosen(self, view: LakeView) -> list[LakeFile]:
@@ -120,22 +119,17 @@ class _Verification:
 
     def _leaves(self, view: LakeView) -> Iterator[pl.DataFrame]:
         """Check the rows in trail order; give what is left of them."""
-        read = self._total // 2
-        for rows in self._rows(view):
-            yield check_rows(rows, self._findings).with_columns(purged=pl.lit(False))
-            self._entries += rows.height
-            self._tell(read + self._entries)
-        if self._days is None and self._entries != view.count():
-            # Rows whose time is not within what the log says of their file.
-            missed = f"{view.count() - self._entries} rows lie on days that the log does not name"
+        for day in view.days() if self._days is None else self._days:
+            try:
+                for rows in view.scan(Query(span=span_of_day(day))):
+                    yield check_rows(rows, self._findings).with_columns(purged=pl.lit(False))
+                    self._entries += rows.height
+                    self._tell(self._read + self._entries)
+            except (LakeUnavailableError, pl.exceptions.PanicException) as broken:
+                self._findings.add("unreadable_file", str(day), str(broken))
+        if self._days is None and self._entries != self._read:
+            missed = f"{self._read - self._entries} rows are not found on the days that they are of"
             self._findings.add("file_statistics", view.uri, missed)
-
-    def _rows(self, view: LakeView) -> Iterator[pl.DataFrame]:
-        if self._days is None:
-            yield from view.scan(Query())
-            return
-        for day in self._days:
-            yield from view.scan(Query(span=span_of_day(day)))
 
     def _purged(self, receipts: ReceiptBook) -> Iterator[pl.DataFrame]:
         """Give the leaf hashes that outlived their entries, and count them per receipt."""

@@ -1,0 +1,99 @@
+"""The job `verify`: every claim of the lake is computed anew from its stored bytes.
+
+Weekly, and by hand for some days. It reads the lake only and changes nothing; a finding fails
+the run and is named (see `audit_storage.verify`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import date
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from audit_flows.job_run import RETRY_SECONDS, JobRun, job_run, name_run, worth_retrying
+from audit_flows.stores import open_stores
+from audit_storage.commit_records import CommitRecords
+from audit_storage.findings import Finding, VerifyReport
+from audit_storage.verify import verify
+from claude_max_audit.errors import TerminalError
+from claude_max_audit.settings import load_settings
+
+JOB = "verify"
+
+PRINTED_FINDINGS = 20
+"""Findings that the run's log and the error name; the report has up to a thousand."""
+
+
+class LakeNotWholeError(TerminalError):
+    """The lake holds what does not fit. Nothing was changed."""
+
+    def __init__(self, report: VerifyReport) -> None:
+        self.report = report
+        named = [_line(finding) for finding in report.findings[:PRINTED_FINDINGS]]
+        more = report.total_findings - len(named)
+        if more > 0:
+            named.append(f"and {more:,} more")
+        super().__init__(
+            f"{report.total_findings:,} things in the lake do not fit. Keep it as it is, and "
+            "compare it with a copy:\n" + "\n".join(named)
+        )
+
+
+@flow(name=JOB, log_prints=True)
+def verify_job(day: date | None = None) -> VerifyReport:
+    """Verify the whole lake, or one UTC day of it.
+
+    Raises `LakeNotWholeError` with the findings, and what the lake raises.
+    """
+    with job_run(JOB, load_settings()) as run:
+        report = verify_lake(day)
+        _record(run, report, day)
+        verdict = "whole" if report.whole else f"{report.total_findings:,} FINDINGS"
+        name_run(f"{day or 'all days'}: {report.entries:,} entries, {verdict}")
+    if not report.whole:
+        # Past the run's record: the findings have their row already.
+        raise LakeNotWholeError(report)
+    return report
+
+
+@task(
+    retries=len(RETRY_SECONDS),
+    retry_delay_seconds=RETRY_SECONDS,
+    retry_condition_fn=worth_retrying,
+    cache_policy=NO_CACHE,
+    log_prints=True,
+)
+def verify_lake(day: date | None) -> VerifyReport:
+    """Verify from the stored bytes; a lake that does not answer is asked again."""
+    with open_stores() as stores:
+        records = CommitRecords(stores.settings)
+        days = None if day is None else [day]
+        report = verify(stores.lake, records, stores.receipts, days=days)
+    print(f"{report.entries:,} entries in {report.files} files and {report.commits} commits")
+    for line in (*report.notes, *map(_line, report.findings[:PRINTED_FINDINGS])):
+        print(line)
+    return report
+
+
+def _record(run: JobRun, report: VerifyReport, day: date | None) -> None:
+    kinds = Counter(finding.kind for finding in report.findings)
+    told = ", ".join(f"{kind}: {number}" for kind, number in kinds.items())
+    run.record(
+        day=day,
+        rows=report.entries,
+        details={
+            "files": report.files,
+            "commits": report.commits,
+            "purged": report.purged,
+            "lake_version": report.lake_version,
+            "findings": report.total_findings,
+        },
+        error=None if report.whole else f"{report.total_findings:,} findings ({told})",
+    )
+
+
+def _line(finding: Finding) -> str:
+    entry = f" {finding.entry_id}" if finding.entry_id else ""
+    return f"{finding.kind}{entry} in {finding.where}: {finding.detail}"

@@ -1,0 +1,364 @@
+"""The jobs as flows: real data, real Redis, a real Prefect API that is read back over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import polars as pl
+import pytest
+
+from audit_flows.ephemeral_api import EphemeralApi
+from audit_flows.prefect_home import API_URL_VARIABLE, prefect_environment
+from audit_flows.run_in_process import run_flow
+from audit_quality.report import QualityFailedError
+from audit_storage.index import EntryIndex
+from audit_storage.jobs import JobTable
+from audit_storage.lake import Lake
+from audit_storage.layout import span_of_day
+from audit_storage.schema import FILE_SCHEMA
+from claude_max_audit.entry import AuditEntry
+from claude_max_audit.errors import RedisUnavailableError
+from claude_max_audit.hot_store import HotStore, Stamped
+from claude_max_audit.settings import Settings, load_settings
+from real_trail import real_days
+
+MakeEntry = Callable[..., AuditEntry]
+
+
+class History:
+    """Prefect's side of the jobs, as the UI reads it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def artifact(self, key: str) -> list[dict[str, Any]]:
+        answer = httpx.get(f"{self.url}/artifacts/{key}/latest").raise_for_status().json()
+        rows: list[dict[str, Any]] = json.loads(answer["data"])
+        return rows
+
+    def runs(self, kind: str, name: str) -> list[dict[str, Any]]:
+        """Return the newest runs of a flow ("flow") or a task ("task") first."""
+        asked = {f"{kind}_runs": {"name": {"like_": name}}, "sort": "EXPECTED_START_TIME_DESC"}
+        answer = httpx.post(f"{self.url}/{kind}_runs/filter", json=asked).raise_for_status()
+        runs: list[dict[str, Any]] = answer.json()
+        return runs
+
+
+@pytest.fixture(scope="module")
+def api_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    home = load_settings(environ={}, home=tmp_path_factory.mktemp("prefect"))
+    variables = {**os.environ, **prefect_environment(home)}
+    with EphemeralApi(home.prefect_dir, variables) as api:
+        yield api.url()
+
+
+@pytest.fixture
+def history(api_url: str, monkeypatch: pytest.MonkeyPatch) -> History:
+    monkeypatch.setenv(API_URL_VARIABLE, api_url)
+    return History(api_url)
+
+
+@pytest.fixture
+def trail(settings: Settings, history: History) -> Settings:
+    """Settings of an empty trail whose flows run against the module's API, without a model."""
+    return replace(settings, embedder="none")
+
+
+@pytest.fixture
+def hot(trail: Settings) -> Iterator[HotStore]:
+    assert trail.redis_url is not None
+    hot = HotStore.connect(trail.redis_url)
+    yield hot
+    hot.close()
+
+
+def keep(hot: HotStore, *entries: AuditEntry) -> None:
+    hot.append_batch([Stamped(entry, entry.canonical_bytes()) for entry in entries])
+
+
+def test_the_archive_brings_every_real_day_and_tells_its_history(
+    trail: Settings, hot: HotStore, realdata: Path, history: History
+) -> None:
+    days = real_days(realdata, "gastown_town_2026-02")
+    small = {day: entries for day, entries in days.items() if len(entries) < 100}
+    for entries in small.values():
+        keep(hot, *entries)
+    told: list[str] = []
+
+    report = run_flow("daily-archive", trail, on_line=told.append)
+    again = run_flow("daily-archive", trail)
+
+    counts = {day: len(entries) for day, entries in small.items()}
+    assert Lake(trail).days() == counts
+    assert {day.day: day.archived for day in report.days} == counts
+    assert again.archived == 0
+    assert len(told) == len(small)
+    assert EntryIndex.open(trail).count() == sum(counts.values())
+
+    table = history.artifact("daily-archive")
+    assert table[0]["note"] == "found: nothing to archive"
+    assert [row["day"] for row in table[1:]] == [str(day) for day in reversed(list(small))]
+    assert [row["entries"] for row in table[1:]] == list(reversed(counts.values()))
+    assert all(len(row["root"]) == 12 for row in table[1:])
+    assert all(len(str(value)) <= 120 for row in table for value in row.values())
+    first, last = min(counts), max(counts)
+    name = f"{first} to {last}: {sum(counts.values()):,} entries"
+    assert [run["name"] for run in history.runs("flow", f"{first} to")] == [name]
+
+
+def test_one_day_is_archived_when_asked_for(
+    trail: Settings, hot: HotStore, make_entry: MakeEntry
+) -> None:
+    early, late = make_entry(), make_entry(timestamp=datetime(2025, 12, 2, tzinfo=UTC))
+    keep(hot, early, late)
+
+    run_flow("daily-archive", trail, day="2025-12-02")
+
+    assert Lake(trail).days() == {late.day: 1}
+
+
+def test_the_newest_days_may_be_left_in_redis(
+    trail: Settings, hot: HotStore, make_entry: MakeEntry
+) -> None:
+    now = datetime.now(UTC)
+    entries = [make_entry(timestamp=now - timedelta(days=days)) for days in (2, 10)]
+    keep(hot, *entries)
+
+    run_flow("daily-archive", trail, older_than_days=5)
+
+    assert list(Lake(trail).days()) == [entries[1].day]
+
+
+def test_a_day_that_is_not_over_is_refused(trail: Settings, history: History) -> None:
+    today = datetime.now(UTC).date()
+
+    with pytest.raises(ValueError, match=f"{today} is not over yet"):
+        run_flow("daily-archive", trail, day=today)
+
+    assert not JobTable(trail).history()
+
+
+def test_parameters_that_do_not_fit_are_refused_before_a_run_exists(
+    trail: Settings, history: History
+) -> None:
+    before = len(history.runs("flow", ""))
+
+    for parameters in ({"older_than_days": -1}, {"day": "yesterday"}, {"dya": "2025-12-02"}):
+        with pytest.raises(ValueError, match=next(iter(parameters))):
+            run_flow("daily-archive", trail, **parameters)
+
+    assert len(history.runs("flow", "")) == before
+
+
+def test_a_store_that_is_away_is_tried_again_and_then_recorded(
+    trail: Settings, history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from audit_flows.daily_archive import archive_days
+
+    monkeypatch.setattr(archive_days, "retry_delay_seconds", [0, 0, 0])
+    gone = replace(trail, redis_url=f"unix://{tmp_path}/gone.sock")
+
+    with pytest.raises(RedisUnavailableError):
+        run_flow("daily-archive", gone)
+
+    newest = history.artifact("daily-archive")[0]
+    assert newest["result"] == "failed"
+    assert newest["note"].startswith("RedisUnavailableError: Redis at unix:")
+    assert [record.result for record in JobTable(trail).history()] == ["failed"]
+    assert history.runs("task", "archive_days")[0]["run_count"] == 4
+
+
+def archive_all(trail: Settings, hot: HotStore, *entries: AuditEntry) -> None:
+    keep(hot, *entries)
+    run_flow("daily-archive", trail)
+
+
+def test_quality_checks_each_day_once_and_again_when_it_grew(
+    trail: Settings, hot: HotStore, make_entry: MakeEntry, history: History
+) -> None:
+    other = datetime(2025, 12, 2, tzinfo=UTC)
+    archive_all(trail, hot, make_entry(), make_entry(timestamp=other))
+
+    first = run_flow("data-quality", trail)
+    second = run_flow("data-quality", trail)
+    archive_all(trail, hot, make_entry(timestamp=other))
+    third = run_flow("data-quality", trail)
+
+    assert [report.day for report in first] == [date(2025, 11, 30), date(2025, 12, 2)]
+    assert second == ()
+    assert [(report.day, report.rows) for report in third] == [(date(2025, 12, 2), 2)]
+    table = history.artifact("data-quality")
+    assert not any("stores differ" in row["note"] for row in table)
+    assert [(row["day"], row["entries"]) for row in table if row["day"]] == [
+        ("2025-12-02", 2),
+        ("2025-12-02", 1),
+        ("2025-11-30", 1),
+    ]
+
+
+def spoil(lake: Lake, day: date) -> None:
+    """Change one field of every row of a day, as a hand in the lake's files would."""
+    with lake.begin("test/spoil") as transaction:
+        for file in transaction.view.files:
+            if not file.touches(span_of_day(day)):
+                continue
+            for rows in transaction.read_rows(file):
+                frame = pl.from_arrow(rows)
+                assert isinstance(frame, pl.DataFrame)
+                changed = frame.with_columns(to_agent=pl.lit("somebody else"))
+                table = changed.select(FILE_SCHEMA.names).to_arrow().cast(FILE_SCHEMA)
+                transaction.add_rows(file.month, table)
+            transaction.remove_file(file)
+        transaction.commit()
+
+
+def test_a_spoiled_day_fails_the_run_names_its_rows_and_is_checked_again(
+    trail: Settings, hot: HotStore, make_entry: MakeEntry, history: History
+) -> None:
+    entry = make_entry()
+    archive_all(trail, hot, entry)
+    spoil(Lake(trail), entry.day)
+
+    for _ in range(2):
+        with pytest.raises(QualityFailedError, match=entry.entry_id):
+            run_flow("data-quality", trail)
+
+    table = history.artifact("data-quality")
+    assert [row["result"] for row in table] == ["failed", "failed"]
+    assert table[0]["note"].startswith("entry_hash_fits: 1 rows fail")
+    run = history.runs("flow", "2025-11-30: 1 entries, 1 days FAILED")[0]
+    assert run["state_type"] == "FAILED"
+
+
+def test_stores_that_differ_are_told_and_fail_nothing(
+    trail: Settings, hot: HotStore, make_entry: MakeEntry, history: History
+) -> None:
+    entry = make_entry()
+    archive_all(trail, hot, entry)
+    EntryIndex.open(trail).drop_month("2025-11")
+    keep(hot, make_entry(), make_entry())
+    told: list[str] = []
+
+    run_flow("data-quality", trail, on_line=told.append)
+
+    assert told[1:] == [
+        "2025-11-30: 1 entries wait in Redis for the archive",
+        "2025-11-30: the index lacks 1 entries",
+    ]
+    assert history.artifact("data-quality")[0]["note"].startswith("stores differ: 2025-11-30")
+
+
+def test_quality_does_not_need_redis(
+    trail: Settings, hot: HotStore, make_entry: MakeEntry, tmp_path: Path
+) -> None:
+    archive_all(trail, hot, make_entry())
+    told: list[str] = []
+
+    gone = replace(trail, redis_url=f"unix://{tmp_path}/gone.sock")
+    (report,) = run_flow("data-quality", gone, on_line=told.append)
+
+    assert report.passed
+    assert told[-1].startswith("Redis was not compared")
+
+
+def test_a_dry_purge_changes_nothing_and_a_purge_leaves_a_receipt(
+    trail: Settings, hot: HotStore, make_entry: MakeEntry, history: History
+) -> None:
+    old = datetime(2016, 2, 29, 12, tzinfo=UTC)
+    kept = [make_entry(), make_entry(timestamp=old, retention="permanent")]
+    archive_all(trail, hot, *kept, make_entry(timestamp=old))
+
+    dry = run_flow("retention-purge", trail, dry_run=True)
+    held = Lake(trail).count()
+    report = run_flow("retention-purge", trail)
+    again = run_flow("retention-purge", trail)
+
+    assert (dry.plan.rows, dry.receipt, held) == (1, None, 3)
+    assert (report.receipt.rows, again.receipt) == (1, None)
+    assert set(Lake(trail).find([entry.entry_id for entry in kept])) == {
+        entry.entry_id for entry in kept
+    }
+    assert Lake(trail).count() == 2
+    table = history.artifact("retention-purge")
+    assert [row["entries"] for row in table] == [0, 1, 0]
+    assert table[1]["root"] == report.receipt.root[:12]
+    assert table[2]["note"].startswith("dry run: True, due: 1")
+    assert history.runs("flow", "2016-02-29 to 2016-02-29: 1 entries removed")
+
+
+def test_a_purge_below_the_floor_is_refused_before_a_run_exists(trail: Settings) -> None:
+    with pytest.raises(ValueError, match="older_than_days"):
+        run_flow("retention-purge", trail, older_than_days=182)
+
+
+def test_an_export_takes_hot_and_cold_of_its_swarm_and_span(
+    trail: Settings, hot: HotStore, make_entry: MakeEntry, history: History
+) -> None:
+    last_day = datetime(2025, 12, 2, 23, 59, 59, tzinfo=UTC)
+    chosen = make_entry(swarm_id="one")
+    archive_all(trail, hot, chosen, make_entry(swarm_id="two"))
+    late = make_entry(swarm_id="one", timestamp=last_day)
+    keep(hot, late, make_entry(swarm_id="one", timestamp=last_day + timedelta(seconds=1)))
+
+    # The end is a date, as a person types it: the whole of that day is meant.
+    report = run_flow("export", trail, swarm_id="one", end_date="2025-12-02")
+
+    lines = report.path.read_text().splitlines()
+    assert [json.loads(line)["entry_id"] for line in lines] == [chosen.entry_id, late.entry_id]
+    row = history.artifact("export")[0]
+    assert (row["result"], row["entries"]) == ("succeeded", 2)
+    assert str(report.path) in row["note"]
+
+
+def test_an_export_to_a_file_that_is_there_is_recorded_as_failed(
+    trail: Settings, history: History, tmp_path: Path
+) -> None:
+    place = tmp_path / "trail.csv"
+    place.write_text("mine")
+
+    with pytest.raises(FileExistsError):
+        run_flow("export", trail, format="csv", output_path=place)
+
+    assert place.read_text() == "mine"
+    assert history.artifact("export")[0]["result"] == "failed"
+
+
+def test_reindex_brings_what_a_lost_index_lacks(
+    trail: Settings, hot: HotStore, make_entry: MakeEntry, history: History
+) -> None:
+    other = datetime(2025, 12, 2, tzinfo=UTC)
+    archive_all(trail, hot, make_entry(), make_entry(timestamp=other), make_entry(timestamp=other))
+    EntryIndex.open(trail).drop_month("2025-12")
+
+    added = run_flow("reindex", trail)
+    rebuilt = run_flow("reindex", trail, month="2025-11", rebuild=True)
+
+    assert (added, rebuilt) == ({"2025-11": 0, "2025-12": 2}, {"2025-11": 1})
+    assert EntryIndex.open(trail).counts() == {"2025-11": 1, "2025-12": 2}
+    assert history.artifact("reindex")[1]["note"] == "2025-12: 2"
+
+
+def test_verify_finds_an_archived_lake_whole_and_a_spoiled_one_not(
+    trail: Settings, hot: HotStore, make_entry: MakeEntry, history: History
+) -> None:
+    from audit_flows.verify_job import LakeNotWholeError
+
+    entry = make_entry()
+    archive_all(trail, hot, entry)
+
+    report = run_flow("verify", trail)
+    spoil(Lake(trail), entry.day)
+    with pytest.raises(LakeNotWholeError, match=entry.entry_id):
+        run_flow("verify", trail)
+
+    assert (report.whole, report.entries) == (True, 1)
+    assert [row["result"] for row in history.artifact("verify")] == ["failed", "succeeded"]
+    run = history.runs("flow", "all days: 1 entries,")[0]
+    assert run["state_type"] == "FAILED"

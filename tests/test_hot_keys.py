@@ -1,0 +1,128 @@
+"""Every key is documented, named in one place, and has a way to expire."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from claude_max_audit.hot_keys import (
+    AGENTS,
+    DAYS,
+    KEY_FORMS,
+    USUAL_KINDS,
+    Kind,
+    content_member,
+    content_range,
+    day_end,
+    day_of,
+    index_keys,
+    kind_of,
+    parse_content_member,
+)
+from claude_max_audit.hot_store import HotStore
+from claude_max_audit.vocabulary import MessageType, OperationType, SecuritySeverity
+from hot_trail import stamped, varied_entries
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "redis-keys.md"
+ENTRIES = varied_entries(300)
+
+TABLE_ROW = re.compile(r"^\| `(audit:[^`]+)` \| (\w+) \| .+ \| (.+) \|$", re.MULTILINE)
+
+
+def form_of(key: str) -> str:
+    """The documented form that fits a key; raises if none or several do."""
+    fits = [
+        form
+        for form in KEY_FORMS
+        if re.fullmatch(re.sub(r"\\\{[^}]*\\\}", ".+", re.escape(form)), key)
+    ]
+    assert len(fits) == 1, (key, fits)
+    return fits[0]
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+def test_the_page_lists_every_key_with_its_type_and_how_it_goes() -> None:
+    rows = TABLE_ROW.findall(PAGE.read_text())
+    assert {form: kind for form, kind, _ in rows} == KEY_FORMS
+    assert all(goes.strip() for _, _, goes in rows)
+
+
+@pytest.mark.parametrize("until_archived", [True, False])
+def test_a_real_redis_holds_no_other_key(
+    redis_url: str, client: redis.Redis, until_archived: bool
+) -> None:
+    hot = HotStore.connect(redis_url, hot_days=36_500, keeps_until_archived=until_archived)
+    hot.append_batch(stamped(ENTRIES))
+    day = ENTRIES[0].day
+    released = {e.entry_id for e in ENTRIES if e.day == day}
+    hot.release_day(day, len(released), datetime.now(UTC), released)
+    hot.close()
+    keys: Any = client.keys("*")
+    forms: set[str] = set()
+    for key in keys:
+        form = form_of(key.decode())
+        kind: Any = client.type(key)
+        assert kind.decode() == KEY_FORMS[form], key
+        forms.add(form)
+        if not until_archived:
+            assert client.ttl(key) > 0, key
+    assert forms == set(KEY_FORMS), "the entries here bring every key into being"
+
+
+def test_with_a_lake_every_key_goes_when_its_entries_have_gone(
+    redis_url: str, client: redis.Redis
+) -> None:
+    hot = HotStore.connect(redis_url)
+    hot.append_batch(stamped(ENTRIES))
+    for day, count in hot.days().items():
+        hot.release_day(day, count, datetime.now(UTC), set(hot.day_ids(day)))
+    assert hot.days() == {}, "their time is over, so they go at once"
+    hot.prune(datetime.now(UTC) + timedelta(days=31))
+    assert client.keys("*") == []
+    hot.close()
+
+
+def test_words_of_the_kinds_tell_which_vocabulary_they_are_of() -> None:
+    words = [*MessageType, *OperationType, *SecuritySeverity]
+    assert len({str(word) for word in words}) == len(words)
+    assert not any("+" in word or ":" in word for word in words)
+    for kind in (*USUAL_KINDS, Kind("message", ("hold", "read", "low"))):
+        assert Kind.parse(kind.name) == kind
+    for entry in ENTRIES:
+        assert kind_of(entry).key in index_keys(entry)
+        assert len(index_keys(entry)) == len(set(index_keys(entry)))
+
+
+def test_no_name_can_reach_another_key() -> None:
+    assert form_of("audit:agent:s:audit:days") == "audit:agent:{agent_id}"
+    assert form_of(DAYS) != form_of(AGENTS)
+    assert len({form.partition("{")[0] for form in KEY_FORMS}) == len(KEY_FORMS)
+
+
+def test_contents_sort_by_hash_then_time() -> None:
+    moments = [-1, 0, 1, 1_764_460_800_000_000]
+    members = [content_member("ab" * 32, moment, "id/with/slash") for moment in moments]
+    assert members == sorted(members)
+    for moment, member in zip(moments, members, strict=True):
+        assert parse_content_member(member.encode()) == (moment, b"id/with/slash")
+        low, high = content_range("ab" * 32, moment, moment)
+        assert low[1:] <= member < high[1:]
+        assert [m for m in members if low[1:] <= m < high[1:]] == [member]
+
+
+def test_days_are_utc_days_before_and_after_the_epoch() -> None:
+    assert (day_of(-1), day_of(0)) == ("1969-12-31", "1970-01-01")
+    assert day_of(86_400_000_000 - 1) == "1970-01-01"
+    assert day_end("1970-01-01") == 86_400
+    assert day_end("1969-12-31") == 0
