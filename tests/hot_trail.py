@@ -10,8 +10,8 @@ from typing import Any
 import redis
 
 from claude_max_audit.entry import AuditEntry
-from claude_max_audit.hot_link import RedisLink
-from claude_max_audit.hot_store import HotStore, Stamped
+from claude_max_audit.hot.link import RedisLink
+from claude_max_audit.hot.store import HotStore, Stamped
 from claude_max_audit.query import Query
 from conftest import EntryMaker
 

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from audit_storage.minilm import MiniLM, find_model
+from audit_storage.index.minilm import MiniLM, find_model
 
 MODELS: Final = Path(tempfile.gettempdir()) / f"claude-max-audit-tests-{os.getuid()}" / "models"
 

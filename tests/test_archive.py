@@ -15,23 +15,23 @@ import polars as pl
 import pytest
 import redis
 
-from audit_storage import lake_transaction
-from audit_storage.archive import (
+from audit_storage.archive.archive import (
     ArchiveReport,
     LakeDamagedError,
     archive_closed_days,
     archive_day,
     pending_days,
 )
-from audit_storage.lake import Lake
-from audit_storage.lake_transaction import LakeTransaction
+from audit_storage.archive.quarantine import Quarantine
+from audit_storage.lake import transaction as lake_transaction
+from audit_storage.lake.lake import Lake
+from audit_storage.lake.schema import canonical_of, entries_of
+from audit_storage.lake.transaction import LakeTransaction
 from audit_storage.layout import span_of_day
 from audit_storage.merkle import root_of
-from audit_storage.quarantine import Quarantine
-from audit_storage.schema import canonical_of, entries_of
 from claude_max_audit.entry import AuditEntry, with_entry_hash
 from claude_max_audit.errors import LakeUnavailableError
-from claude_max_audit.hot_store import HotStore, Stamped
+from claude_max_audit.hot.store import HotStore, Stamped
 from claude_max_audit.query import Query
 from claude_max_audit.settings import Settings
 

@@ -21,8 +21,8 @@ import pytest
 import redis
 
 from claude_max_audit import (
-    ClaudeMaxAuditor,
     CitationGenerator,
+    ClaudeMaxAuditor,
     MessageType,
     OperationType,
     SecuritySeverity,
@@ -69,12 +69,16 @@ async def test_every_kind_of_entry_is_found_as_it_was_logged(auditor: ClaudeMaxA
     ]
     await auditor.flush_all()
     found = await auditor.search_logs({"agent_id": "a"})
-    assert found.total_count == 5 and found.complete and found.source == "redis"
+    assert found.total_count == 5
+    assert found.complete
+    assert found.source == "redis"
     assert [e.entry_id for e in found.entries] == ids[::-1]
     metric, event, decision, access, message = found.entries
     assert (message.from_agent, message.to_agent, message.content) == ("a", "b", "please")
-    assert message.size_bytes == 6 and message.message_type is MessageType.REQUEST
-    assert access.operation is OperationType.READ and access.size_bytes == 150_000
+    assert message.size_bytes == 6
+    assert message.message_type is MessageType.REQUEST
+    assert access.operation is OperationType.READ
+    assert access.size_bytes == 150_000
     assert decision.metadata == {
         "decision_type": "approval", "source_citation": "if://guardian/decision/1",
     }  # fmt: skip
@@ -115,7 +119,8 @@ async def test_the_counts_always_add_up(auditor: ClaudeMaxAuditor) -> None:
     metrics = await auditor.get_metrics()
     assert (metrics.accepted, metrics.written, metrics.spooled) == (30, 30, 0)
     assert metrics.total_entries_hot == metrics.cross_swarm_messages == 30
-    assert metrics.active_agents == 1 and metrics.messages_per_second > 0
+    assert metrics.active_agents == 1
+    assert metrics.messages_per_second > 0
 
 
 BAD_CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], type[Exception], str]] = [
@@ -218,12 +223,14 @@ def test_without_redis_entries_stay_in_the_spool_and_arrive_when_it_is_back(
     settings: Settings, caplog: pytest.LogCaptureFixture, redis_url: str
 ) -> None:
     away = open_auditor(settings, redis_url="redis://127.0.0.1:1")
-    assert away.degraded and "127.0.0.1:1" in caplog.text
+    assert away.degraded
+    assert "127.0.0.1:1" in caplog.text
     ids = [away.sync.log_message("a", "b", content=str(n)) for n in range(20)]
     with pytest.raises(FlushIncompleteError, match="20 accepted entries"):
         away.sync.flush_all()
     found = away.sync.search_logs({})
-    assert not found.complete and any("spool" in part for part in found.missing)
+    assert not found.complete
+    assert any("spool" in part for part in found.missing)
     away.sync.close()
 
     back = open_auditor(settings)
@@ -245,7 +252,8 @@ async def test_a_redis_that_asks_for_a_password_says_the_remedy(
             await shut_out.log_message("a", "b", content="kept")
             with pytest.raises(RedisRefusedError, match="AUDIT_REDIS_URL") as refused:
                 await shut_out.flush_all()
-            assert refused.value.spooled == 1 and "secret" not in str(refused.value)
+            assert refused.value.spooled == 1
+            assert "secret" not in str(refused.value)
         finally:
             client.config_set("requirepass", "")
     await shut_out.flush_all()
@@ -367,7 +375,8 @@ def test_an_auditor_goes_on_in_a_forked_child(auditor: ClaudeMaxAuditor) -> None
     auditor.sync.log_message("parent", "b", content="after")
     auditor.sync.flush_all()
     found = auditor.sync.search_logs({}).entries
-    assert {e.agent_id for e in found} == {"parent", "child"} and len(found) == 3
+    assert {e.agent_id for e in found} == {"parent", "child"}
+    assert len(found) == 3
     assert {(e.agent_id, e.writer_seq) for e in found} == {
         ("parent", 1), ("parent", 2), ("child", 1),
     }  # fmt: skip

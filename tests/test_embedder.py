@@ -13,11 +13,11 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from audit_storage import minilm, minilm_model
-from audit_storage.chroma_minilm import ChromaMiniLM
-from audit_storage.embedder import open_embedder
-from audit_storage.minilm import DIMENSION, MAX_CHARACTERS, MiniLM, Vectors, find_model
-from audit_storage.minilm_model import build_graph, read_safetensors
+from audit_storage.index import minilm, minilm_model
+from audit_storage.index.chroma_minilm import ChromaMiniLM
+from audit_storage.index.embedder import open_embedder
+from audit_storage.index.minilm import DIMENSION, MAX_CHARACTERS, MiniLM, Vectors, find_model
+from audit_storage.index.minilm_model import build_graph, read_safetensors
 from claude_max_audit.errors import EmbedderMissingError
 from claude_max_audit.settings import load_settings
 from shared_model import shared_minilm

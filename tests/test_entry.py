@@ -78,7 +78,8 @@ def test_without_content_the_content_hash_is_of_the_metadata() -> None:
 def test_times_are_utc_and_exact_to_the_microsecond() -> None:
     moment = datetime(2025, 1, 1, 1, 2, 3, 456789, tzinfo=timezone(timedelta(hours=5)))
     entry = recorded(content="x", timestamp=moment)
-    assert entry.timestamp == moment and entry.timestamp.tzinfo is UTC
+    assert entry.timestamp == moment
+    assert entry.timestamp.tzinfo is UTC
     naive = datetime(2025, 1, 1, 0, 0, 0, 1)
     assert recorded(content="x", timestamp=naive).timestamp == naive.replace(tzinfo=UTC)
     assert epoch_us(datetime(1970, 1, 2, 0, 0, 0, 7, tzinfo=UTC)) == 86_400_000_007
@@ -95,10 +96,12 @@ def test_a_message_between_swarms_says_so_whatever_the_caller_gave() -> None:
     entry = recorded(
         content="x", from_swarm="a", to_swarm="b", metadata={"cross_swarm": False, "k": 1}
     )
-    assert entry.swarm_ids == ("a", "b") and entry.swarm_id == "a"
+    assert entry.swarm_ids == ("a", "b")
+    assert entry.swarm_id == "a"
     assert entry.metadata == {"cross_swarm": True, "k": 1}
     inside = recorded(content="x", from_swarm="a", to_swarm="a")
-    assert inside.swarm_ids == ("a",) and inside.metadata == {}
+    assert inside.swarm_ids == ("a",)
+    assert inside.metadata == {}
 
 
 def test_retention_comes_from_the_argument_or_the_metadata() -> None:
@@ -120,8 +123,10 @@ def test_numbers_have_no_gap_when_an_entry_is_refused() -> None:
 
 def test_to_dict_has_every_field_and_plain_values(make_entry: Callable[..., AuditEntry]) -> None:
     fields = make_entry(message_type=MessageType.HOLD).to_dict()
-    assert fields["message_type"] == "hold" and type(fields["message_type"]) is str
-    assert fields["severity"] is None and fields["parent_id"] is None
+    assert fields["message_type"] == "hold"
+    assert type(fields["message_type"]) is str
+    assert fields["severity"] is None
+    assert fields["parent_id"] is None
     assert fields["swarm_ids"] == ["unknown"]
     assert len(fields) == 25
 

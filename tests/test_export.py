@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from audit_storage.atomic_file import PARTIAL_SUFFIX
-from audit_storage.export import ExportReport, default_name, export_trail
-from audit_storage.export_formats import EXPORT_SCHEMA, FORMATS
-from audit_storage.lake import Lake
-from audit_storage.schema import entries_of
+from audit_storage.export.export import ExportReport, default_name, export_trail
+from audit_storage.export.formats import EXPORT_SCHEMA, FORMATS
+from audit_storage.lake.lake import Lake
+from audit_storage.lake.schema import entries_of
 from claude_max_audit.entry import ENTRY_FIELDS, AuditEntry
 from claude_max_audit.errors import LakeUnavailableError, RedisUnavailableError
-from claude_max_audit.hot_store import HotStore, Stamped
+from claude_max_audit.hot.store import HotStore, Stamped
 from claude_max_audit.query import Query, parse_query
 from claude_max_audit.settings import Settings
 

@@ -18,14 +18,14 @@ from audit_flows.ephemeral_api import EphemeralApi
 from audit_flows.prefect_home import API_URL_VARIABLE, prefect_environment
 from audit_flows.run_in_process import run_flow
 from audit_quality.report import QualityFailedError
-from audit_storage.index import EntryIndex
+from audit_storage.index.index import EntryIndex
 from audit_storage.jobs import JobTable
-from audit_storage.lake import Lake
+from audit_storage.lake.lake import Lake
+from audit_storage.lake.schema import FILE_SCHEMA
 from audit_storage.layout import span_of_day
-from audit_storage.schema import FILE_SCHEMA
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.errors import RedisUnavailableError
-from claude_max_audit.hot_store import HotStore, Stamped
+from claude_max_audit.hot.store import HotStore, Stamped
 from claude_max_audit.settings import Settings, load_settings
 from real_trail import real_days
 

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from claude_max_audit.entry import AuditEntry
-from claude_max_audit.hot_keys import (
+from claude_max_audit.hot.keys import (
     AGENTS,
     DAYS,
     KINDS,
@@ -18,7 +18,7 @@ from claude_max_audit.hot_keys import (
     archived_key,
     entry_key,
 )
-from claude_max_audit.hot_store import HotStore
+from claude_max_audit.hot.store import HotStore
 from claude_max_audit.query import Query
 from conftest import EntryMaker
 from hot_trail import (

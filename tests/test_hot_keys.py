@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from claude_max_audit.hot_keys import (
+from claude_max_audit.hot.keys import (
     AGENTS,
     DAYS,
     KEY_FORMS,
@@ -25,7 +25,7 @@ from claude_max_audit.hot_keys import (
     kind_of,
     parse_content_member,
 )
-from claude_max_audit.hot_store import HotStore
+from claude_max_audit.hot.store import HotStore
 from claude_max_audit.vocabulary import MessageType, OperationType, SecuritySeverity
 from hot_trail import stamped, varied_entries
 

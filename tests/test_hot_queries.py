@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from claude_max_audit.hot_store import HotStore
+from claude_max_audit.hot.store import HotStore
 from claude_max_audit.query import Query, Span, parse_query
 from claude_max_audit.vocabulary import (
     AuditEntryType,

@@ -18,9 +18,9 @@ from msgspec.structs import replace
 from audit_flows.embedded_redis import EmbeddedRedis
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.errors import RedisRefusedError, RedisUnavailableError
-from claude_max_audit.hot_batch import BatchPacker, Keeping
-from claude_max_audit.hot_keys import day_key, entry_key
-from claude_max_audit.hot_store import HotStore, UnreadableEntryError
+from claude_max_audit.hot.batch import BatchPacker, Keeping
+from claude_max_audit.hot.keys import day_key, entry_key
+from claude_max_audit.hot.store import HotStore, UnreadableEntryError
 from claude_max_audit.query import Query
 from conftest import EntryMaker
 from hot_trail import EVERYTHING, assert_holds, dump, newest_first, stamped, varied_entries
@@ -261,7 +261,7 @@ def test_a_part_that_cannot_be_made_leaves_no_reply_behind(hot: HotStore) -> Non
 
 def test_importing_the_hot_store_does_not_import_redis() -> None:
     program = (
-        "import sys, claude_max_audit.hot_store\n"
+        "import sys, claude_max_audit.hot.store\n"
         "sys.exit(bool({'redis', 'hiredis'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -13,7 +13,7 @@ import pytest
 from audit_flows.generated_swarm import generate_swarm
 from audit_flows.imports import import_path
 from claude_max_audit import ClaudeMaxAuditor
-from claude_max_audit.hot_store import HotStore
+from claude_max_audit.hot.store import HotStore
 from claude_max_audit.query import Query
 from claude_max_audit.settings import Settings
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from audit_storage import delta_log
 from audit_storage.jobs import JobRecord, JobTable
+from audit_storage.lake import delta_log
 from claude_max_audit.settings import Settings, load_settings
 
 START = datetime(2025, 1, 2, 2, 0, tzinfo=UTC)

@@ -14,10 +14,10 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from audit_storage import lake_transaction
-from audit_storage.delta_log import OvertakenError
-from audit_storage.lake import Lake
-from audit_storage.schema import canonical_of, entries_of
+from audit_storage.lake import transaction as lake_transaction
+from audit_storage.lake.delta_log import OvertakenError
+from audit_storage.lake.lake import Lake
+from audit_storage.lake.schema import canonical_of, entries_of
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.errors import LakeUnavailableError
 from claude_max_audit.query import Query, Span, parse_query, parse_span

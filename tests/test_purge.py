@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from audit_storage.lake import Lake
-from audit_storage.lake_transaction import LakeTransaction
+from audit_storage.lake.lake import Lake
+from audit_storage.lake.transaction import LakeTransaction
 from audit_storage.merkle import leaf_hash, root_of
-from audit_storage.purge import PurgePlan, execute_purge, plan_purge
-from audit_storage.receipts import PurgeReceipt, ReceiptBook
+from audit_storage.purge.purge import PurgePlan, execute_purge, plan_purge
+from audit_storage.purge.receipts import PurgeReceipt, ReceiptBook
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.query import Query
 from claude_max_audit.settings import MIN_RETENTION_DAYS, Settings

@@ -13,8 +13,8 @@ import pytest
 
 from audit_quality.day_quality import check_day, check_rows
 from audit_quality.report import NAMED_ROWS, CheckResult, QualityFailedError
+from audit_storage.lake.schema import to_frame
 from audit_storage.layout import span_of_day
-from audit_storage.schema import to_frame
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.query import Query
 from real_trail import real_days

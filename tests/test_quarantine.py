@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from audit_storage.quarantine import Quarantine, Rejected
+from audit_storage.archive.quarantine import Quarantine, Rejected
 from claude_max_audit.settings import Settings, load_settings
 
 DAY = date(2025, 1, 1)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from audit_storage.retention import (
+from audit_storage.purge.retention import (
     check_cutoff,
     cutoff_by_days,
     cutoff_by_years,

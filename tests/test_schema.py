@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audit_storage.inspection import inspect
-from audit_storage.schema import FILE_SCHEMA, LAKE_SCHEMA, canonical_of, entries_of, to_frame
+from audit_storage.archive.inspection import inspect
+from audit_storage.lake.schema import FILE_SCHEMA, LAKE_SCHEMA, canonical_of, entries_of, to_frame
 from claude_max_audit.entry import (
     ENTRY_FIELDS,
     AuditEntry,

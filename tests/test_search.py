@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -9,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from audit_storage.archive import archive_closed_days
-from audit_storage.lake import Lake
-from audit_storage.quarantine import Quarantine
-from audit_storage.search import Stretch, plan_stretches, search_both
+from audit_storage.archive.archive import archive_closed_days
+from audit_storage.archive.quarantine import Quarantine
+from audit_storage.lake.lake import Lake
+from audit_storage.search.search import Stretch, plan_stretches, search_both
 from claude_max_audit import AuditEntry
-from claude_max_audit.hot_store import HotStore, Stamped
+from claude_max_audit.hot.store import HotStore, Stamped
 from claude_max_audit.query import Span, parse_query
 from claude_max_audit.settings import Settings
 
@@ -141,7 +142,8 @@ def test_the_lake_alone_answers_without_redis(
     log(hot, entries)
     archive_closed_days(lake, hot, Quarantine(settings), NOW)
     found = search_both(lake, None, parse_query({}), 10, 0, NOW)
-    assert found.source == "lake" and found.total_count == len(entries)
+    assert found.source == "lake"
+    assert found.total_count == len(entries)
 
 
 def test_a_tier_that_fails_is_named_and_the_other_answers(
@@ -152,7 +154,8 @@ def test_a_tier_that_fails_is_named_and_the_other_answers(
     log_folder.mkdir(parents=True)
     (log_folder / "00000000000000000000.json").write_text("not a log")
     found = search_both(lake, hot, parse_query({}), 10, 0, NOW)
-    assert found.total_count == 1 and not found.complete
+    assert found.total_count == 1
+    assert not found.complete
     assert found.missing[0].startswith("lake: ")
 
 
@@ -174,8 +177,9 @@ def test_stretches_cover_the_span_once_and_give_each_day_to_one_tier() -> None:
         (False, ()),
         (True, (day(2),)),
     ]
-    assert stretches[0].span.end == span.end and stretches[-1].span.start == span.start
-    for newer, older in zip(stretches, stretches[1:], strict=False):
+    assert stretches[0].span.end == span.end
+    assert stretches[-1].span.start == span.start
+    for newer, older in itertools.pairwise(stretches):
         assert newer.span.start - older.span.end == timedelta(microseconds=1)
 
 

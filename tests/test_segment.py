@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_max_audit.segment import FRAME_BYTES, HEADER_BYTES, Segment, Unfit, read_frames
+from claude_max_audit.spool.segment import FRAME_BYTES, HEADER_BYTES, Segment, Unfit, read_frames
 
 WRITER = "0123456789abcdef"
 
@@ -68,19 +68,22 @@ def test_damage_in_the_middle_is_reported_and_the_rest_is_read(tmp_path: Path, a
     frames = list(read_frames(path))
     assert [f for f in frames if isinstance(f, bytes)] == payloads[1:]
     unfit = [f for f in frames if isinstance(f, Unfit)]
-    assert len(unfit) == 1 and unfit[0].offset == HEADER_BYTES
+    assert len(unfit) == 1
+    assert unfit[0].offset == HEADER_BYTES
 
 
 def test_a_file_of_another_kind_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "1.wal"
     path.write_bytes(b"something else entirely, longer than a header")
     (unfit,) = read_frames(path)
-    assert isinstance(unfit, Unfit) and "not a spool segment" in unfit.reason
+    assert isinstance(unfit, Unfit)
+    assert "not a spool segment" in unfit.reason
 
 
 def test_a_segment_in_memory_reads_what_it_took() -> None:
     segment = Segment(WRITER, 5, 1024)
-    assert segment.append(b"one") and segment.append(b"two")
+    assert segment.append(b"one")
+    assert segment.append(b"two")
     payload, after = segment.read(HEADER_BYTES)
     assert payload == b"one"
     assert segment.read(after)[0] == b"two"

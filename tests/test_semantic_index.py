@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from audit_storage import semantic_index
-from audit_storage.index_month import MonthDamagedError
-from audit_storage.minilm import Vectors
-from audit_storage.semantic_index import OPEN_MONTHS, SemanticIndex
+from audit_storage.index import semantic_index
+from audit_storage.index.minilm import Vectors
+from audit_storage.index.month import MonthDamagedError
+from audit_storage.index.semantic_index import OPEN_MONTHS, SemanticIndex
 
 MONTH = "2025-11"
 MODEL = "test-model"
@@ -80,7 +80,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from test_semantic_index import MODEL, MONTH, ids, some_vectors
-from audit_storage.semantic_index import SemanticIndex
+from audit_storage.index.semantic_index import SemanticIndex
 index, who = SemanticIndex(Path(sys.argv[1]), MODEL), sys.argv[2]
 vectors = some_vectors(1500, ord(who))
 for start in range(0, 1500, 500):

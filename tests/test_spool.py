@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from claude_max_audit.adoption import adopt_dead_writers
 from claude_max_audit.errors import RedisUnavailableError, SpoolFullError
-from claude_max_audit.segment import HEADER_BYTES
-from claude_max_audit.spool import Spool
-from claude_max_audit.spool_folder import adopt_folder, segments_in
+from claude_max_audit.spool.adoption import adopt_dead_writers
+from claude_max_audit.spool.folder import adopt_folder, segments_in
+from claude_max_audit.spool.segment import HEADER_BYTES
+from claude_max_audit.spool.spool import Spool
 
 WRITER = "0123456789abcdef"
 

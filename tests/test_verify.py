@@ -13,15 +13,15 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from audit_storage.commit_records import CommitRecords
-from audit_storage.findings import KINDS, VerifyReport
 from audit_storage.jobs import JobRecord, JobTable
-from audit_storage.lake import Lake
+from audit_storage.lake.lake import Lake
+from audit_storage.lake.schema import FILE_SCHEMA, as_frame, entries_of, to_table
 from audit_storage.merkle import root_of
-from audit_storage.purge import execute_purge, plan_purge
-from audit_storage.receipts import ReceiptBook
-from audit_storage.schema import FILE_SCHEMA, as_frame, entries_of, to_table
-from audit_storage.verify import verify
+from audit_storage.purge.purge import execute_purge, plan_purge
+from audit_storage.purge.receipts import ReceiptBook
+from audit_storage.verify.commit_records import CommitRecords
+from audit_storage.verify.findings import KINDS, VerifyReport
+from audit_storage.verify.verify import verify
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.query import Span
 from claude_max_audit.settings import Settings

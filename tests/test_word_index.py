@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from audit_storage import word_index, word_table
-from audit_storage.embed_text import meaning_text, words_text
-from audit_storage.index_month import MonthDamagedError, MonthUnavailableError
-from audit_storage.word_index import WordIndex
-from audit_storage.word_query import parse_words, what_is_meant
-from audit_storage.word_table import WordRow
+from audit_storage.index import word_index, word_table
+from audit_storage.index.embed_text import meaning_text, words_text
+from audit_storage.index.month import MonthDamagedError, MonthUnavailableError
+from audit_storage.index.word_index import WordIndex
+from audit_storage.index.word_query import parse_words, what_is_meant
+from audit_storage.index.word_table import WordRow
 from claude_max_audit.entry import AuditEntry, epoch_us
 from claude_max_audit.query import Span
 
@@ -243,8 +243,8 @@ def test_a_locked_file_is_not_taken_for_damage(
 _WRITER = """
 import sys
 from pathlib import Path
-from audit_storage.word_index import WordIndex
-from audit_storage.word_table import WordRow
+from audit_storage.index.word_index import WordIndex
+from audit_storage.index.word_table import WordRow
 index, who = WordIndex(Path(sys.argv[1])), sys.argv[2]
 for n in range(20):
     index.add("2025-11", [WordRow(f"{who}{n}-{k}", 1, f"word {who}") for k in range(5)])

@@ -1,7 +1,7 @@
 """The job `daily-archive`: every closed UTC day that the lake lacks goes there, oldest first.
 
 The days come from what is missing, never from the clock alone, so the first run after an outage
-catches up. It may be killed, retried or run twice at once (see `audit_storage.archive`).
+catches up. It may be killed, retried or run twice at once (see `audit_storage.archive.archive`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from audit_flows.job_run import (
     worth_retrying,
 )
 from audit_flows.stores import Stores, open_stores
-from audit_storage.archive import ArchiveReport, DayReport, archive_closed_days
+from audit_storage.archive.archive import ArchiveReport, DayReport, archive_closed_days
 from audit_storage.layout import day_is_closed
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.settings import load_settings

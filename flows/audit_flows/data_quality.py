@@ -28,7 +28,7 @@ from audit_quality.report import QualityFailedError, QualityReport
 from audit_storage.jobs import JobTable
 from audit_storage.layout import day_is_closed
 from claude_max_audit.errors import RedisRefusedError, RedisUnavailableError
-from claude_max_audit.hot_store import HotStore
+from claude_max_audit.hot.store import HotStore
 from claude_max_audit.settings import load_settings
 
 JOB = "data-quality"

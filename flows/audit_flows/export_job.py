@@ -21,7 +21,7 @@ from audit_flows.job_run import (
     worth_retrying,
 )
 from audit_flows.stores import open_stores
-from audit_storage.export import ExportReport, export_trail
+from audit_storage.export.export import ExportReport, export_trail
 from claude_max_audit.query import Query, parse_query
 from claude_max_audit.settings import load_settings
 

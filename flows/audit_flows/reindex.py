@@ -15,9 +15,9 @@ from pydantic import Field
 
 from audit_flows.job_run import RETRY_SECONDS, job_run, name_run, worth_retrying
 from audit_flows.stores import Stores, open_stores
-from audit_storage.index_month import MonthDamagedError
+from audit_storage.index.month import MonthDamagedError
+from audit_storage.lake.schema import entries_of
 from audit_storage.layout import month_of, span_of_day
-from audit_storage.schema import entries_of
 from claude_max_audit.query import Query
 from claude_max_audit.settings import load_settings
 

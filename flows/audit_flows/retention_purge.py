@@ -1,7 +1,7 @@
 """The job `retention-purge`: what is past its retention leaves every store, with a receipt.
 
 `dry_run` only says what would go. Permanent entries, entries under a hold and whatever is
-younger than the floor stay (see `audit_storage.purge`); it may be killed and run again.
+younger than the floor stay (see `audit_storage.purge.purge`); it may be killed and run again.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from audit_flows.job_run import (
     worth_retrying,
 )
 from audit_flows.stores import open_stores
-from audit_storage.purge import execute_purge, plan_purge
-from audit_storage.purge_plan import PurgePlan
-from audit_storage.receipts import PurgeReceipt
+from audit_storage.purge.plan import PurgePlan
+from audit_storage.purge.purge import execute_purge, plan_purge
+from audit_storage.purge.receipts import PurgeReceipt
 from claude_max_audit.settings import MIN_RETENTION_DAYS, load_settings
 
 JOB = "retention-purge"

@@ -13,15 +13,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from audit_flows.embedded_redis import EmbeddedRedis
+from audit_storage.archive.quarantine import Quarantine
 from audit_storage.jobs import JobTable
-from audit_storage.lake import Lake
-from audit_storage.quarantine import Quarantine
-from audit_storage.receipts import ReceiptBook
-from claude_max_audit.hot_store import HotStore
+from audit_storage.lake.lake import Lake
+from audit_storage.purge.receipts import ReceiptBook
+from claude_max_audit.hot.store import HotStore
 from claude_max_audit.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from audit_storage.index import EntryIndex
+    from audit_storage.index.index import EntryIndex
 
 
 class Stores:
@@ -50,7 +50,7 @@ class Stores:
     @cached_property
     def index(self) -> EntryIndex:
         """The index of words and meaning. It brings a model along, so most jobs never open it."""
-        from audit_storage.index import EntryIndex
+        from audit_storage.index.index import EntryIndex
 
         index = EntryIndex.open(self.settings)
         self._open.callback(index.close)

@@ -1,7 +1,7 @@
 """The job `verify`: every claim of the lake is computed anew from its stored bytes.
 
 Weekly, and by hand for some days. It reads the lake only and changes nothing; a finding fails
-the run and is named (see `audit_storage.verify`).
+the run and is named (see `audit_storage.verify.verify`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from prefect.cache_policies import NO_CACHE
 
 from audit_flows.job_run import RETRY_SECONDS, JobRun, job_run, name_run, worth_retrying
 from audit_flows.stores import open_stores
-from audit_storage.commit_records import CommitRecords
-from audit_storage.findings import Finding, VerifyReport
-from audit_storage.verify import verify
+from audit_storage.verify.commit_records import CommitRecords
+from audit_storage.verify.findings import Finding, VerifyReport
+from audit_storage.verify.verify import verify
 from claude_max_audit.errors import TerminalError
 from claude_max_audit.settings import load_settings
 

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 from audit_flows.embedded_redis import EmbeddedRedis
 from audit_flows.terminal import Terminal
 from claude_max_audit import ClaudeMaxAuditor
-from claude_max_audit.hot_store import HotStore
+from claude_max_audit.hot.store import HotStore
 from claude_max_audit.settings import ENVIRONMENT, Settings, load_settings
 
 if TYPE_CHECKING:
-    from audit_storage.lake import Lake
+    from audit_storage.lake.lake import Lake
 
 FLUSH_SECONDS = 120.0
 """How long a command waits for its own entries to reach Redis before it says they wait."""
@@ -76,7 +76,7 @@ class Workplace:
     @cached_property
     def lake(self) -> Lake:
         """The lake itself. Heavy to import, so it is opened at first use only."""
-        from audit_storage.lake import Lake
+        from audit_storage.lake.lake import Lake
 
         return Lake(self.settings)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.errors import AuditError, PlatformMissingError
-from claude_max_audit.hot_store import HotStore
+from claude_max_audit.hot.store import HotStore
 from claude_max_audit.query import Query, check_page, parse_query
 from claude_max_audit.results import AuditQueryResult, PerformanceMetrics
 from claude_max_audit.settings import HOT_TEXT_ENTRIES

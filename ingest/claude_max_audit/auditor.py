@@ -20,7 +20,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from claude_max_audit.entry_id import EntryId
 from claude_max_audit.errors import SpoolFullError
-from claude_max_audit.redis_address import open_hot_store
+from claude_max_audit.hot.address import open_hot_store
 from claude_max_audit.settings import (
     BATCH_SIZE,
     COLD_STORAGE_YEARS,

@@ -14,7 +14,7 @@ from typing import Protocol, cast
 
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.errors import PlatformMissingError
-from claude_max_audit.hot_store import HotStore
+from claude_max_audit.hot.store import HotStore
 from claude_max_audit.query import Query
 from claude_max_audit.results import AuditQueryResult
 from claude_max_audit.settings import Settings

@@ -13,7 +13,7 @@ import msgspec
 
 from claude_max_audit.cold_tier import ColdTier
 from claude_max_audit.entry import AuditEntry
-from claude_max_audit.hot_store import HotStore, Stamped
+from claude_max_audit.hot.store import HotStore, Stamped
 
 
 class Sink(Protocol):

@@ -26,8 +26,7 @@ from claude_max_audit.errors import (
     RedisRefusedError,
     SpoolFullError,
 )
-from claude_max_audit.group_commit import GroupCommit
-from claude_max_audit.hot_store import HotStore
+from claude_max_audit.hot.store import HotStore
 from claude_max_audit.recorder import Recorder, encode_canonical, new_writer_id
 from claude_max_audit.settings import (
     EXIT_FLUSH_SECONDS,
@@ -38,7 +37,8 @@ from claude_max_audit.settings import (
     Settings,
 )
 from claude_max_audit.sink import HotSink, LakeSink, Sink
-from claude_max_audit.spool import Spool
+from claude_max_audit.spool.group_commit import GroupCommit
+from claude_max_audit.spool.spool import Spool
 from claude_max_audit.vocabulary import AuditEntryType, SecuritySeverity
 from claude_max_audit.writer import Writer
 

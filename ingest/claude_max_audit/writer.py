@@ -13,11 +13,11 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
-from claude_max_audit.adoption import adopt_dead_writers
 from claude_max_audit.errors import AuditError
 from claude_max_audit.settings import BATCH_SIZE
 from claude_max_audit.sink import Sink
-from claude_max_audit.spool import Spool
+from claude_max_audit.spool.adoption import adopt_dead_writers
+from claude_max_audit.spool.spool import Spool
 
 _log = logging.getLogger("claude_max_audit")
 

@@ -20,7 +20,7 @@ from claude_max_audit.query import Query
 
 
 class ScannedLake(Protocol):
-    """What a check asks of the lake; `audit_storage.lake.Lake` is one."""
+    """What a check asks of the lake; `audit_storage.lake.lake.Lake` is one."""
 
     def scan(self, query: Query) -> Iterator[pl.DataFrame]:
         """Give all matches in frames of `schema.FILE_SCHEMA`, oldest first."""

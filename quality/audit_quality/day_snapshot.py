@@ -13,7 +13,7 @@ from enum import StrEnum
 
 import polars as pl
 
-from audit_storage.schema import canonical_of, to_frame
+from audit_storage.lake.schema import canonical_of, to_frame
 from claude_max_audit.citation import CITATION_PREFIX
 from claude_max_audit.entry import content_hash_of, entry_hash_of
 from claude_max_audit.vocabulary import (

@@ -1,1 +1,1 @@
-"""The record and its views: lake, semantic index, archive, search, export, retention, verification."""
+"""The record and its views: lake, archive, index, search, export, purge, verification."""

@@ -16,7 +16,7 @@ import msgspec
 import polars as pl
 import pyarrow as pa
 
-from audit_storage.delta_log import DeltaLog
+from audit_storage.lake.delta_log import DeltaLog
 from audit_storage.layout import JOBS, place
 from claude_max_audit.settings import Settings
 

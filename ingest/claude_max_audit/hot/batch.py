@@ -1,0 +1,203 @@
+"""A batch of entries as the bytes of Redis commands, one command per index, made part by part.
+
+Doing a batch twice, or once more after it was cut anywhere, gives the same keys: every
+command sets or adds. The order is part of the contract: first the entries, then their
+days, then what finds a day's keys again, then all other indexes. So an id in an index has
+an entry, and an id in any index stands in its day already, which `hot_prune` relies on.
+The commands are packed by hand (RESP, redis.io/docs/reference/protocol-spec), because the
+same few bytes of an id and its score go into seven indexes and are made once.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from claude_max_audit.entry import AuditEntry, epoch_us, with_entry_hash
+from claude_max_audit.hot.keys import (
+    AGENTS,
+    DAYS,
+    KINDS,
+    USUAL_KIND_NAMES,
+    content_key,
+    content_member,
+    day_key,
+    day_of,
+    index_keys,
+    touched_key,
+)
+
+_ENTRIES_A_PART: Final = 128
+"""Entries sent at once: Redis takes them in while the next are being packed."""
+
+_DAY_SECONDS: Final = 86_400
+_KIND_PREFIX: Final = "audit:kind:"
+
+
+class Stamped(NamedTuple):
+    """An entry and its canonical bytes, as they were encoded once at the source."""
+
+    entry: AuditEntry
+    canonical: bytes
+
+
+class Keeping(NamedTuple):
+    """How long entries stay: `hot_days`, counted from the archive or from the first write."""
+
+    hot_days: int
+    until_archived: bool
+
+    @property
+    def seconds(self) -> int:
+        """The hot days in seconds."""
+        return self.hot_days * _DAY_SECONDS
+
+    def expiry_of(self, entry: AuditEntry) -> int:
+        """Epoch second at which an entry goes that waits for no archive.
+
+        Hot days after it happened or was taken down, whichever is later, rounded down to
+        the minute so that the indexes need no more than one trim a minute. An entry dated
+        more than a day ahead counts as one day ahead: no date may keep it for ever.
+        """
+        recorded = epoch_us(entry.recorded_at) // 1_000_000
+        happened = epoch_us(entry.timestamp) // 1_000_000
+        latest = min(max(happened, recorded), recorded + _DAY_SECONDS)
+        return (latest + self.seconds) // 60 * 60
+
+    @property
+    def index_seconds(self) -> int:
+        """How long an index that nobody writes or trims stays: longer than any entry of it."""
+        return self.seconds + 2 * _DAY_SECONDS
+
+
+class BatchPacker:
+    """Packs one batch. `replies` counts the commands, once all `parts` were taken."""
+
+    def __init__(self, batch: Sequence[Stamped], keeping: Keeping, now: float) -> None:
+        self.replies = 0
+        self._batch = batch
+        self._keeping = keeping
+        self._now = now
+        self._days: dict[str, list[bytes]] = defaultdict(list)
+        self._copies: dict[str, list[bytes]] = defaultdict(list)
+        self._touched: dict[str, set[str]] = defaultdict(set)
+        self._indexes: dict[str, list[bytes]] = defaultdict(list)
+        self._agents: dict[str, int] = {}
+        self._due: dict[str, int] = {}
+
+    def parts(self) -> Iterator[bytes]:
+        """The commands' bytes, in their order."""
+        for start in range(0, len(self._batch), _ENTRIES_A_PART):
+            part = self._batch[start : start + _ENTRIES_A_PART]
+            yield b"".join([self._entry(stamped) for stamped in part])
+        yield b"".join(self._index_commands())
+
+    def _entry(self, stamped: Stamped) -> bytes:
+        """Pack one entry's hash, and note where it is to be indexed."""
+        entry = stamped.entry
+        entry_id = entry.entry_id.encode()
+        expiry = b""
+        if not self._keeping.until_archived:
+            second = self._keeping.expiry_of(entry)
+            if second <= self._now:
+                return b""  # spooled for longer than it would have been kept
+            expiry = self._expire_at(entry_id, second)
+            day = day_of(epoch_us(entry.timestamp))
+            self._due[day] = min(second, self._due.get(day, second))
+        self._note(entry, entry_id)
+        json = with_entry_hash(stamped.canonical)
+        self.replies += 1
+        return b"*4\r\n$4\r\nHSET\r\n$%d\r\naudit:entry:%b\r\n$4\r\njson\r\n$%d\r\n%b\r\n%b" % (
+            len(entry_id) + 12,
+            entry_id,
+            len(json),
+            json,
+            expiry,
+        )
+
+    def _note(self, entry: AuditEntry, entry_id: bytes) -> None:
+        score = epoch_us(entry.timestamp)
+        score_text = b"%d" % score
+        pair = b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+            len(score_text),
+            score_text,
+            len(entry_id),
+            entry_id,
+        )
+        day = day_of(score)
+        self._days[day].append(pair)
+        copy = content_member(entry.content_hash, score, entry.entry_id).encode()
+        self._copies[day].append(b"$1\r\n0\r\n$%d\r\n%b\r\n" % (len(copy), copy))
+        keys = index_keys(entry)
+        self._touched[day].update(keys)
+        for key in keys:
+            self._indexes[key].append(pair)
+        recorded = epoch_us(entry.recorded_at)
+        if recorded >= self._agents.setdefault(entry.agent_id, recorded):
+            self._agents[entry.agent_id] = recorded
+
+    def _expire_at(self, entry_id: bytes, second: int) -> bytes:
+        self.replies += 1
+        at = b"%d" % second
+        return b"*3\r\n$8\r\nEXPIREAT\r\n$%d\r\naudit:entry:%b\r\n$%d\r\n%b\r\n" % (
+            len(entry_id) + 12,
+            entry_id,
+            len(at),
+            at,
+        )
+
+    def _index_commands(self) -> Iterator[bytes]:
+        for day, pairs in self._days.items():
+            yield from self._add("ZADD", day_key(day), pairs, 2)
+        for day, keys in self._touched.items():
+            yield from self._add("SADD", touched_key(day), [_words(key) for key in keys], 1)
+        if self._days:
+            yield from self._list_days()
+        for day, copies in self._copies.items():
+            yield from self._add("ZADD", content_key(day), copies, 2)
+        for key, pairs in self._indexes.items():
+            yield from self._add("ZADD", key, pairs, 2)
+        yield from self._list_agents_and_kinds()
+
+    def _list_days(self) -> Iterator[bytes]:
+        """List the days; a known day keeps its due time unless something is due earlier."""
+        if self._keeping.until_archived:
+            listed = [_words("+inf", day) for day in self._days]
+            yield from self._add("ZADD", DAYS, listed, 2, "NX")
+        else:
+            listed = [_words(str(second), day) for day, second in self._due.items()]
+            yield from self._add("ZADD", DAYS, listed, 2, "LT")
+
+    def _list_agents_and_kinds(self) -> Iterator[bytes]:
+        if self._agents:
+            seen = [_words(str(at), agent) for agent, at in self._agents.items()]
+            yield from self._add("ZADD", AGENTS, seen, 2, "GT")
+            if self._keeping.until_archived:
+                yield self._expire(AGENTS)
+        kinds = {key[len(_KIND_PREFIX) :] for key in self._indexes if key.startswith(_KIND_PREFIX)}
+        unusual = [_words("0", name) for name in sorted(kinds - USUAL_KIND_NAMES)]
+        if unusual:
+            yield from self._add("ZADD", KINDS, unusual, 2)
+
+    def _add(
+        self, name: str, key: str, members: Sequence[bytes], words_each: int, *flags: str
+    ) -> Iterator[bytes]:
+        """One adding command with members that are packed already, and the key's expiry."""
+        count = 2 + len(flags) + words_each * len(members)
+        yield b"*%d\r\n%b%b" % (count, _words(name, key, *flags), b"".join(members))
+        self.replies += 1
+        if not self._keeping.until_archived:
+            yield self._expire(key)
+
+    def _expire(self, key: str) -> bytes:
+        self.replies += 1
+        return _command("EXPIRE", key, str(self._keeping.index_seconds))
+
+
+def _command(*words: str) -> bytes:
+    return b"*%d\r\n%b" % (len(words), _words(*words))
+
+
+def _words(*words: str) -> bytes:
+    return b"".join([b"$%d\r\n%b\r\n" % (len(text), text) for text in map(str.encode, words)])

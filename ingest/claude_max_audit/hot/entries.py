@@ -1,0 +1,55 @@
+"""Entries by their ids: the text that Redis holds of them, and the values read from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from claude_max_audit.entry import AuditEntry, decode_entry
+from claude_max_audit.errors import TerminalError
+from claude_max_audit.hot.keys import JSON_FIELD, entry_key
+from claude_max_audit.hot.link import RedisLink
+
+
+class UnreadableEntryError(TerminalError):
+    """An entry's text in Redis is not an entry: somebody changed it, or it is damaged."""
+
+    def __init__(self, address: str, entry_id: str, reason: str) -> None:
+        self.address = address
+        self.entry_id = entry_id
+        self.reason = reason
+        super().__init__(
+            f"entry {entry_id} in Redis at {address} cannot be read: {reason}. Look at it with "
+            f"HGET {entry_key(entry_id)} {JSON_FIELD}; the archive puts it into quarantine"
+        )
+
+
+def load(link: RedisLink, entry_ids: Sequence[bytes]) -> list[AuditEntry | None]:
+    """The entries with these ids, None where there is none; raises `UnreadableEntryError`."""
+    entries: list[AuditEntry | None] = []
+    for read in load_readable(link, entry_ids):
+        if isinstance(read, UnreadableEntryError):
+            raise read
+        entries.append(read)
+    return entries
+
+
+def load_readable(
+    link: RedisLink, entry_ids: Sequence[bytes]
+) -> list[AuditEntry | UnreadableEntryError | None]:
+    """The entries with these ids, None where there is none, the error where it is unreadable."""
+    return [
+        None if text is None else _read(link, entry_id, text)
+        for entry_id, text in zip(entry_ids, load_json(link, entry_ids), strict=True)
+    ]
+
+
+def load_json(link: RedisLink, entry_ids: Sequence[bytes]) -> list[bytes | None]:
+    """The entries' JSON, None where there is none."""
+    return link.ask([("HGET", b"audit:entry:" + entry_id, JSON_FIELD) for entry_id in entry_ids])
+
+
+def _read(link: RedisLink, entry_id: bytes, text: bytes) -> AuditEntry | UnreadableEntryError:
+    try:
+        return decode_entry(text)
+    except ValueError as damaged:
+        return UnreadableEntryError(link.address, entry_id.decode(), str(damaged))

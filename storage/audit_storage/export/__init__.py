@@ -1,0 +1,1 @@
+"""Whole trails as one file with its manifest."""

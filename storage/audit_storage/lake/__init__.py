@@ -1,0 +1,1 @@
+"""The record: the Delta table of entries, planned, read and committed."""

@@ -1,0 +1,238 @@
+"""One Delta table's log: opened, created once, listed, committed to. Owns the deltalake library.
+
+Every failure of the storage is raised as `LakeUnavailableError` naming the place; a commit that
+another writer overtook is `OvertakenError`, and nothing of it is in the table then. A table that
+does not exist yet reads as None: only writing creates it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.fs as pa_fs
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.fs import DeltaStorageHandler
+from deltalake.transaction import AddAction, RemoveAction
+
+from audit_storage.lake.schema import as_frame
+from audit_storage.layout import local_folder
+from claude_max_audit.errors import LakeUnavailableError, TransientError
+
+__all__ = ["AddAction", "DeltaLog", "DeltaTable", "OvertakenError", "RemoveAction", "answering"]
+
+
+MANY_FILES = 200
+"""Files of a small table at which they are joined: reading so many takes a tenth of a second."""
+
+
+_TOKEN = "commit"
+"""Key of a random word in each commit's metadata, by which we know our own again."""
+
+
+class OvertakenError(TransientError):
+    """Another writer committed first; nothing of this commit is in the table. Read again."""
+
+    def __init__(self, uri: str, reason: str) -> None:
+        self.uri = uri
+        self.reason = reason
+        super().__init__(
+            f"another writer changed the table at {uri} first ({reason}); "
+            "nothing was written: read the table again and repeat"
+        )
+
+
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Name the place in whatever its storage raises."""
+    try:
+        yield
+    except CommitFailedError as failed:
+        raise OvertakenError(uri, _first_line(failed)) from failed
+    except (DeltaError, OSError, pl.exceptions.PolarsError, pa.ArrowException) as failed:
+        raise LakeUnavailableError(uri, _first_line(failed)) from failed
+
+
+def _first_line(failed: Exception) -> str:
+    text = str(failed).strip()
+    return text.splitlines()[0] if text else type(failed).__name__
+
+
+class DeltaLog:
+    """The log of the table at `uri`, with the schema that the table has or will be given."""
+
+    def __init__(
+        self,
+        uri: str,
+        schema: pa.Schema,
+        *,
+        partition_by: Sequence[str] = (),
+        configuration: Mapping[str, str] | None = None,
+        storage_options: Mapping[str, str] | None = None,
+    ) -> None:
+        self.uri = uri
+        self.schema = schema
+        self.options = dict(storage_options or {})
+        self._partition_by = list(partition_by)
+        self._configuration = dict(configuration or {})
+
+    def open(self) -> DeltaTable | None:
+        """Read the newest version; None when there is no table yet."""
+        self._refuse_locked_folder()
+        with answering(self.uri):
+            try:
+                return DeltaTable(self.uri, storage_options=self.options or None)
+            except TableNotFoundError:
+                return None
+
+    def create_once(self) -> DeltaTable:
+        """Read the newest version, after creating the table when there is none."""
+        table = self.open()
+        if table is not None:
+            return table
+        with answering(self.uri):
+            try:
+                return DeltaTable.create(
+                    self.uri,
+                    self.schema,
+                    mode="ignore",
+                    partition_by=self._partition_by or None,
+                    configuration=self._configuration,
+                    storage_options=self.options or None,
+                )
+            except DeltaError:
+                # Two writers that create at once: version 0 of one of them stands.
+                return DeltaTable(self.uri, storage_options=self.options or None)
+
+    def refresh(self, table: DeltaTable) -> None:
+        """Read the commits made since `table` was read: milliseconds when there are none."""
+        with answering(self.uri):
+            table.update_incremental()
+
+    def commit(
+        self,
+        table: DeltaTable,
+        actions: Sequence[AddAction | RemoveAction],
+        *,
+        app: str | None = None,
+        app_version: int = 0,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Apply all actions as one new version on top of the one `table` was read at.
+
+        Returns the version; durable on return. Raises `OvertakenError` when since then `app`
+        committed, or a file that is to be removed was removed.
+        """
+        token, read_at = uuid4().hex, table.version()
+        with answering(self.uri):
+            table.create_write_transaction(
+                list(actions),
+                "append",
+                self.schema,
+                self._partition_by,
+                commit_properties=_properties(
+                    app, app_version, {**(metadata or {}), _TOKEN: token}
+                ),
+            )
+        return self._settle(table, token, read_at)
+
+    def append(self, table: DeltaTable, rows: pa.Table, *, app: str | None = None) -> int:
+        """Append a few rows in one commit of their own; returns the version. Durable on return.
+
+        With `app`, raises `OvertakenError` when that application committed since `table` was
+        read; what was decided by reading `table` is decided afresh then.
+        """
+        token, read_at = uuid4().hex, table.version()
+        with answering(self.uri):
+            count = (table.transaction_version(app) or 0) + 1 if app else 0
+            properties = _properties(app, count, {_TOKEN: token})
+            write_deltalake(table, rows, mode="append", commit_properties=properties)
+        return self._settle(table, token, read_at)
+
+    def read(self, table: DeltaTable, columns: Sequence[str]) -> pl.DataFrame:
+        """Read some columns of a small table whole."""
+        with answering(self.uri):
+            places = table.file_uris()
+            if not places:
+                return as_frame(self.schema.empty_table()).select(columns)
+            rows = pl.scan_parquet(places, glob=False, storage_options=self.options or None)
+            return rows.select(columns).collect()
+
+    def tidy(self, table: DeltaTable) -> None:
+        """Join the small files of a small table once there are many; not urgent, so one that
+        is overtaken leaves it to the next."""
+        with suppress(OvertakenError), answering(self.uri):
+            if len(table.file_uris()) >= MANY_FILES:
+                table.optimize.compact()
+                table.vacuum(dry_run=False)
+
+    def filesystem(self) -> pa_fs.FileSystem:
+        """Return the table's folder as a file system, for writing and reading its files."""
+        with answering(self.uri):
+            return pa_fs.PyFileSystem(DeltaStorageHandler(self.uri, self.options or None))
+
+    def sync_file(self, path: str) -> None:
+        """Force one file of a local table, and its folder, to disk."""
+        folder = local_folder(self.uri)
+        if folder is not None:
+            with answering(self.uri):
+                _sync(Path(folder, path))
+                _sync(Path(folder, path).parent)
+
+    def _settle(self, table: DeltaTable, token: str, read_at: int) -> int:
+        """Find the version that our commit became, others may follow it, and force it to disk."""
+        with answering(self.uri):
+            table.update_incremental()
+            since = table.history(table.version() - read_at)
+        version = next(line["version"] for line in since if line.get(_TOKEN) == token)
+        self.sync_file(f"_delta_log/{version:020d}.json")
+        return int(version)
+
+    def _refuse_locked_folder(self) -> None:
+        """A folder that may not be read must not look like an empty lake."""
+        folder = local_folder(self.uri)
+        if folder is None:
+            return
+        with answering(self.uri):
+            for place in (Path(folder), Path(folder, "_delta_log")):
+                if _exists(place):
+                    os.listdir(place)
+
+
+def remove_action(path: str, month: str, *, data_change: bool) -> RemoveAction:
+    """Return the action that takes a file out of the table; its bytes stay until a vacuum."""
+    return RemoveAction(path, data_change, int(time.time() * 1000), None, {"month": month})
+
+
+def _exists(place: Path) -> bool:
+    """Say whether there is something; raises `PermissionError` when one may not know."""
+    try:
+        place.stat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _properties(
+    app: str | None, app_version: int, metadata: Mapping[str, Any] | None
+) -> CommitProperties:
+    return CommitProperties(
+        custom_metadata=dict(metadata) if metadata else None,
+        app_transactions=[Transaction(app, app_version)] if app else None,
+    )
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,247 @@
+"""The lake: the record of the trail, a Delta table that any Delta reader understands.
+
+Questions are answered from the newest version; writers go through `begin`, which gives a
+transaction on one version. Safe to use from several threads. A lake that does not exist yet is
+empty and is created by the first commit; one that cannot be read raises `LakeUnavailableError`
+and never looks empty. Search, archive, export, purge and verify use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from threading import Lock
+from typing import Any, TypeVar
+
+import polars as pl
+import pyarrow as pa
+
+from audit_storage.lake.delta_log import DeltaLog, DeltaTable, answering
+from audit_storage.lake.part import ROW_GROUP_ROWS
+from audit_storage.lake.plan import STATISTICS, LakeFile, file_of
+from audit_storage.lake.query import span_predicate
+from audit_storage.lake.schema import LAKE_SCHEMA, as_frame
+from audit_storage.lake.transaction import LakeTransaction, Snapshot
+from audit_storage.lake.view import SCAN_ROWS, LakeView
+from audit_storage.layout import ENTRIES, place
+from claude_max_audit.entry import AuditEntry
+from claude_max_audit.errors import LakeUnavailableError
+from claude_max_audit.query import Query, Span
+from claude_max_audit.results import Page
+from claude_max_audit.settings import Settings
+
+ORPHAN_HOURS = 24
+"""Age at which a file that no version names is surely not an archive still at work."""
+
+_CONFIGURATION = {"delta.dataSkippingStatsColumns": ",".join(STATISTICS)}
+
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What `delete_rows` did; `version` is None when no row matched and nothing was committed."""
+
+    rows: int
+    files_removed: int
+    files_rewritten: int
+    version: int | None
+
+
+class Lake:
+    """The table of all archived entries at `{lake_uri}/entries`."""
+
+    def __init__(
+        self, settings: Settings, storage_options: Mapping[str, str] | None = None
+    ) -> None:
+        self.uri = place(settings.lake_uri, ENTRIES)
+        self._log = DeltaLog(
+            self.uri,
+            LAKE_SCHEMA,
+            partition_by=["month"],
+            configuration=_CONFIGURATION,
+            storage_options=storage_options,
+        )
+        self._lock = Lock()
+        self._table: DeltaTable | None = None
+        self._view = LakeView(self.uri, -1, (), {}, {})
+        self._day_counts: dict[str, Mapping[date, int]] = {}
+
+    def view(self) -> LakeView:
+        """Return the newest version, for several questions that must agree."""
+        with self._lock:
+            if self._table is None:
+                self._table = self._log.open()
+            else:
+                self._log.refresh(self._table)
+            if self._table is not None and self._table.version() != self._view.version:
+                self._view = self._view_of(self._table)
+            return self._view
+
+    def refresh(self) -> None:
+        """Read the newest commits now. Every question does so by itself."""
+        self.view()
+
+    def version(self) -> int:
+        """Return the table's newest version, -1 while there is no table."""
+        return self.view().version
+
+    def count(self) -> int:
+        """Return the number of entries, from the log."""
+        return self.view().count()
+
+    def days(self) -> dict[date, int]:
+        """Return the exact number of entries of each UTC day that has any, oldest first."""
+        return self._ask(LakeView.days)
+
+    def day_ids(self, day: date) -> set[str]:
+        """Return the ids of a UTC day's entries."""
+        return self._ask(lambda view: view.day_ids(day))
+
+    def existing(self, entry_ids: Collection[str]) -> set[str]:
+        """Return those of `entry_ids` that the lake holds."""
+        return self._ask(lambda view: view.existing(entry_ids))
+
+    def find(self, entry_ids: Collection[str]) -> dict[str, AuditEntry]:
+        """Return the entries of those of `entry_ids` that the lake holds, by id."""
+        return self._ask(lambda view: view.find(entry_ids))
+
+    def page(self, query: Query, limit: int, offset: int) -> Page:
+        """Return one page, newest first by (timestamp, entry_id), and the exact total.
+
+        Rows match exactly as `Query.matches` says; the query's words are not looked at.
+        """
+        return self._ask(lambda view: view.page(query, limit, offset))
+
+    def count_matches(self, query: Query) -> int:
+        """Return the exact number of entries that match."""
+        return self._ask(lambda view: view.count_matches(query))
+
+    def scan(self, query: Query, chunk: int = SCAN_ROWS) -> Iterator[pl.DataFrame]:
+        """Give all matches of one version in frames of about `chunk` rows, oldest first.
+
+        Frames have the columns of `schema.FILE_SCHEMA` in (timestamp, entry_id) order. Raises
+        `LakeUnavailableError` when a purge takes the version's files away meanwhile.
+        """
+        return self.view().scan(query, chunk)
+
+    def begin(self, app: str) -> LakeTransaction:
+        """Open a transaction on the newest version under an application id; creates the table.
+
+        The version is read afresh and stays fixed, so that two writers never both commit what
+        each found missing.
+        """
+        table = self._log.create_once()
+        return LakeTransaction(self._log, table, self._view_of(table), app)
+
+    def fresh_view(self) -> LakeView:
+        """Read the table from the storage anew, past every cache: for reading back."""
+        table = self._log.open()
+        return self._view if table is None else self._view_of(table)
+
+    def delete_rows(
+        self, span: Span, drop: pl.Expr, *, app: str, metadata: Mapping[str, Any] | None = None
+    ) -> Removal:
+        """Take every row of the span for which `drop` holds out of the lake, in one commit.
+
+        `drop` is an expression over `schema.FILE_SCHEMA`; where it is null the row stays. Files
+        left without rows are removed, others rewritten row group by row group. The bytes stay
+        until `vacuum_now`. Raises `OvertakenError` when another commit came in between: plan
+        again.
+        """
+        within = span_predicate(span)
+        gone = (drop if within is None else drop & within).fill_null(False)
+        with self.begin(app) as transaction:
+            counts = self._drop_from_files(transaction, span, gone)
+            if not counts.rows:
+                return counts
+            snapshot = transaction.commit({"removed": counts.rows, **(metadata or {})})
+        return Removal(counts.rows, counts.files_removed, counts.files_rewritten, snapshot.version)
+
+    def compact_month(self, month: str) -> Snapshot | None:
+        """Rewrite a month's files as few large ones, in one commit; None when that is one.
+
+        Rows and proofs stay the same; days stay apart within a file, each sorted in itself, so
+        that reading a day skips the others. Raises `OvertakenError` when another commit came
+        between.
+        """
+        with self.begin(f"compact/{month}") as transaction:
+            files = [file for file in transaction.view.files if file.month == month]
+            if len(files) < 2:
+                return None
+            for file in sorted(files, key=lambda file: file.start):
+                for rows in transaction.read_rows(file):
+                    transaction.add_rows(month, rows)
+                transaction.end_run(month, ROW_GROUP_ROWS)
+                transaction.remove_file(file)
+            return transaction.commit(data_change=False)
+
+    def vacuum_now(self) -> list[str]:
+        """Delete the bytes of every file that the newest version does not hold; name them.
+
+        At once for files that a commit took out, after `ORPHAN_HOURS` for files that never were
+        committed. Then log files past the table's log retention go too. Readers of an older
+        version fail and ask again.
+        """
+        table = self._log.open()
+        if table is None:
+            return []
+        with answering(self.uri):
+            gone = table.vacuum(0, dry_run=False, enforce_retention_duration=False)
+            gone += table.vacuum(
+                ORPHAN_HOURS, dry_run=False, enforce_retention_duration=False, full=True
+            )
+            table.create_checkpoint()
+            table.cleanup_metadata()
+        return gone
+
+    def _drop_from_files(
+        self, transaction: LakeTransaction, span: Span, gone: pl.Expr
+    ) -> Removal:
+        dropped = removed = rewritten = 0
+        for file in transaction.view.files:
+            if not file.touches(span):
+                continue
+            rows = transaction.view.matching(file, gone)
+            if not rows:
+                continue
+            dropped += rows
+            transaction.remove_file(file)
+            if rows == file.rows:
+                removed += 1
+                continue
+            rewritten += 1
+            for group in transaction.read_rows(file):
+                transaction.add_rows(file.month, _without(group, gone))
+            transaction.end_file(file.month)
+        return Removal(dropped, removed, rewritten, None)
+
+    def _ask(self, question: Callable[[LakeView], _Answer]) -> _Answer:
+        """Ask the newest version, and once more when its files were taken away meanwhile."""
+        view = self.view()
+        try:
+            return question(view)
+        except LakeUnavailableError:
+            newer = self.view()
+            if newer.version == view.version:
+                raise
+            return question(newer)
+
+    def _view_of(self, table: DeltaTable) -> LakeView:
+        with answering(self.uri):
+            files = _files_of(table)
+        known = {file.path for file in files}
+        for path in [path for path in self._day_counts if path not in known]:
+            self._day_counts.pop(path, None)
+        return LakeView(self.uri, table.version(), files, self._log.options, self._day_counts)
+
+
+def _without(rows: pa.Table, gone: pl.Expr) -> pa.Table:
+    kept = as_frame(rows).select(~gone).to_series()
+    return rows.filter(kept.to_arrow())
+
+
+def _files_of(table: DeltaTable) -> list[LakeFile]:
+    lines = as_frame(pa.table(table.get_add_actions(flatten=True))).to_dicts()
+    return [file_of(line, table.table_uri) for line in lines]

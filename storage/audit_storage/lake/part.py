@@ -1,0 +1,113 @@
+"""Writes one Parquet file of the lake, run by run, and tells the log what is in it.
+
+Memory is bounded by one run. A part is nothing to readers until its `add_action` is committed;
+left behind by a crash it is an orphan that a later vacuum removes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pa_fs
+import pyarrow.parquet as pq
+
+from audit_storage.lake.delta_log import AddAction
+from audit_storage.lake.plan import STATISTICS
+from audit_storage.lake.schema import FILE_ORDER, FILE_SCHEMA
+from audit_storage.layout import new_file
+
+ROW_GROUP_ROWS = 32_768
+"""Rows whose least and greatest values a reader can skip by: a few per run, some 4 MB each."""
+
+COMPRESSION_LEVEL = 3
+"""zstd level: past it files shrink by a few percent and writing takes twice as long."""
+
+_UNCOUNTED = ("content", "metadata")  # their extremes would put whole texts into the footer
+_UNIQUE = (
+    "entry_id", "timestamp", "content", "content_hash", "size_bytes", "metadata", "citation",
+    "parent_id", "recorded_at", "writer_seq", "entry_hash",
+)  # fmt: skip
+_PLAIN = [name for name in FILE_SCHEMA.names if name not in (*_UNIQUE, "swarm_ids")]
+
+
+class LakePart:
+    """One Parquet file in the making."""
+
+    def __init__(self, filesystem: pa_fs.FileSystem, month: str) -> None:
+        self.month = month
+        self.path = new_file(month)
+        self.rows = 0
+        self.bytes = 0
+        self._filesystem = filesystem
+        self._least: dict[str, Any] = {}
+        self._greatest: dict[str, Any] = {}
+        self._nulls = dict.fromkeys(STATISTICS, 0)
+        self._sink = filesystem.open_output_stream(self.path)
+        self._writer = pq.ParquetWriter(
+            self._sink,
+            FILE_SCHEMA,
+            compression="zstd",
+            compression_level=COMPRESSION_LEVEL,
+            use_dictionary=[*_PLAIN, "swarm_ids.list.element"],
+            write_statistics=[name for name in FILE_SCHEMA.names if name not in _UNCOUNTED],
+            store_schema=False,
+        )
+
+    def write_run(self, rows: pa.Table) -> None:
+        """Append rows of `FILE_SCHEMA`, sorted among themselves by `FILE_ORDER`."""
+        rows = rows.sort_by([(name, "ascending") for name in FILE_ORDER])
+        self._writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+        self.rows += rows.num_rows
+        for name in STATISTICS:
+            self._count(name, rows.column(name))
+
+    def close(self) -> None:
+        """Finish the file: after this its bytes are all with the storage."""
+        self._writer.close()
+        self._sink.close()
+        self.bytes = self._filesystem.get_file_info(self.path).size
+
+    def discard(self) -> None:
+        """Close and delete the file, for a commit that will not be."""
+        if not self._sink.closed:
+            self._writer.close()
+            self._sink.close()
+        self._filesystem.delete_file(self.path)
+
+    def add_action(self, *, data_change: bool = True) -> AddAction:
+        """Return the log's line for this file: size, rows and the extremes of its columns."""
+        statistics = {
+            "numRecords": self.rows,
+            "minValues": {k: _as_json(v) for k, v in self._least.items()},
+            "maxValues": {k: _as_json(v) for k, v in self._greatest.items()},
+            "nullCount": self._nulls,
+        }
+        return AddAction(
+            self.path,
+            self.bytes,
+            {"month": self.month},
+            int(time.time() * 1000),
+            data_change,
+            json.dumps(statistics),
+        )
+
+    def _count(self, name: str, column: pa.ChunkedArray) -> None:
+        self._nulls[name] += column.null_count
+        if column.null_count == len(column):
+            return
+        extremes = pc.min_max(column).as_py()
+        least, greatest = extremes["min"], extremes["max"]
+        self._least[name] = min(self._least.get(name, least), least)
+        self._greatest[name] = max(self._greatest.get(name, greatest), greatest)
+
+
+def _as_json(value: Any) -> Any:
+    """Statistics write times as ISO 8601 with microseconds and Z (Delta protocol)."""
+    if isinstance(value, datetime):
+        return f"{value.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+    return value

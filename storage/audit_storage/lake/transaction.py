@@ -1,0 +1,229 @@
+"""One commit to the lake: rows staged as files that nobody sees, then published all at once.
+
+The order is read, stage, commit, read back. Everything that decides what is written is read from
+`view`, the version that the commit builds on; if another writer with the same application id
+came first, the commit is refused and nothing is published. Files of a commit that did not happen
+are deleted, or, after a crash, are orphans that a vacuum removes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from audit_storage.lake.delta_log import DeltaLog, DeltaTable, answering, remove_action
+from audit_storage.lake.part import LakePart
+from audit_storage.lake.plan import LakeFile
+from audit_storage.lake.schema import FILE_SCHEMA, as_frame, to_table
+from audit_storage.lake.view import LakeView
+from audit_storage.layout import month_of, snapshot_name
+from claude_max_audit.entry import AuditEntry
+from claude_max_audit.errors import LakeUnavailableError
+
+RUN_ROWS = 100_000
+"""Rows sorted together: a day of that size is one fully sorted run."""
+
+RUN_BYTES = 128 * 1024 * 1024
+"""Bytes after which a run ends early, so that long contents do not fill the memory."""
+
+PART_ROWS = 1_000_000
+"""Rows after which a new file begins: some 150 MB, small enough to rewrite for a purge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one commit brought to the lake: rows, files and bytes added, and its version."""
+
+    name: str
+    version: int
+    rows: int
+    files: int
+    bytes: int
+    paths: tuple[str, ...]
+
+
+class LakeTransaction:
+    """Rows on their way into the lake under one application id. A context: leaving it without
+    a commit discards what was staged."""
+
+    def __init__(self, log: DeltaLog, table: DeltaTable, view: LakeView, app: str) -> None:
+        self.view = view
+        self.app = app
+        with answering(log.uri):
+            self.app_version = (table.transaction_version(app) or 0) + 1
+        self.rows = 0
+        self._log = log
+        self._table = table
+        self._filesystem = log.filesystem()
+        self._waiting: dict[str, list[pa.Table]] = {}
+        self._parts: list[LakePart] = []
+        self._open: dict[str, LakePart] = {}
+        self._removed: list[LakeFile] = []
+        self._hashes: list[pl.Series] = []
+        self._published = False
+        # Sorting and compressing leave Python's lock, so the next run is made meanwhile.
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="lake-part")
+        self._writing: Future[None] | None = None
+
+    @property
+    def snapshot(self) -> str:
+        """The name that each row of this commit carries."""
+        return snapshot_name(self.app, self.app_version)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._background.shutdown()
+        if not self._published:
+            self._discard()
+
+    def add(self, entries: Sequence[AuditEntry]) -> None:
+        """Stage entries (each with its `entry_hash`); files are written run by run."""
+        months: dict[str, list[AuditEntry]] = {}
+        for entry in entries:
+            months.setdefault(month_of(entry.timestamp), []).append(entry)
+        for month, of_month in months.items():
+            self.add_rows(month, to_table(of_month, self.snapshot))
+
+    def add_rows(self, month: str, rows: pa.Table) -> None:
+        """Stage rows of `FILE_SCHEMA` as they are, all of one month."""
+        waiting = self._waiting.setdefault(month, [])
+        waiting.append(rows)
+        self.rows += rows.num_rows
+        if (
+            sum(table.num_rows for table in waiting) >= RUN_ROWS
+            or sum(table.nbytes for table in waiting) >= RUN_BYTES
+        ):
+            self._write_run(month)
+
+    def end_run(self, month: str, at_least: int) -> None:
+        """Write what waits for a month as one sorted run, if it has `at_least` rows."""
+        if sum(rows.num_rows for rows in self._waiting.get(month, ())) >= at_least:
+            self._write_run(month)
+
+    def end_file(self, month: str) -> None:
+        """Finish a month's file, so that what is added next goes into one of its own."""
+        if month in self._waiting:
+            self._write_run(month)
+        self._await_run()
+        if month in self._open:
+            self._finish_part(month)
+
+    def remove_file(self, file: LakeFile) -> None:
+        """Stage a file's removal; its rows leave with the commit, its bytes with a vacuum."""
+        self._removed.append(file)
+
+    def read_rows(self, file: LakeFile) -> Iterable[pa.Table]:
+        """Give a file's rows, one row group at a time, for a commit that replaces it."""
+        with answering(self._log.uri), self._filesystem.open_input_file(file.path) as source:
+            parquet = pq.ParquetFile(source)
+            for group in range(parquet.num_row_groups):
+                yield parquet.read_row_group(group).cast(FILE_SCHEMA)
+
+    def commit(
+        self, metadata: Mapping[str, Any] | None = None, *, data_change: bool = True
+    ) -> Snapshot:
+        """Publish everything staged as one version. Durable on return.
+
+        Raises `OvertakenError` when another commit of this application id, or one that removed
+        a file to be removed here, came first; nothing is published then.
+        """
+        for month in [*self._waiting, *self._open]:
+            self.end_file(month)
+        # Killed here: the files are on disk, no log names them, the next run starts afresh.
+        actions = [part.add_action(data_change=data_change) for part in self._parts]
+        removals = [
+            remove_action(file.path, file.month, data_change=data_change)
+            for file in self._removed
+        ]
+        version = self._log.commit(
+            self._table,
+            [*actions, *removals],
+            app=self.app,
+            app_version=self.app_version,
+            metadata={"snapshot": self.snapshot, "rows": self.rows, **(metadata or {})},
+        )
+        # Killed here: the rows are in the lake; the next run finds them and writes nothing.
+        self._published = True
+        return Snapshot(
+            name=self.snapshot,
+            version=version,
+            rows=self.rows,
+            files=len(self._parts),
+            bytes=sum(part.bytes for part in self._parts),
+            paths=tuple(part.path for part in self._parts),
+        )
+
+    def verify(self, committed: LakeView) -> None:
+        """Read the published rows back and compare every column of every row.
+
+        `committed` must be a view read from the storage after the commit. Raises
+        `LakeUnavailableError` when a file is missing or one row differs from what was staged.
+        """
+        listed = {file.path: file for file in committed.files}
+        read: list[pl.Series] = []
+        for part in self._parts:
+            file = listed.get(part.path)
+            if file is None or file.rows != part.rows:
+                raise LakeUnavailableError(self._log.uri, f"{part.path} is not in the log")
+            read.extend(_row_hashes(rows) for rows in self.read_rows(file))
+        if not _all_sorted(read).equals(_all_sorted(self._hashes)):
+            raise LakeUnavailableError(
+                self._log.uri, f"the rows of {self.snapshot} read back differ from those written"
+            )
+
+    def _write_run(self, month: str) -> None:
+        run = pa.concat_tables(self._waiting.pop(month))
+        if run.num_rows:
+            self._await_run()
+            self._writing = self._background.submit(self._write, month, run)
+
+    def _await_run(self) -> None:
+        """Wait for the run being written; raises what went wrong with it."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def _write(self, month: str, run: pa.Table) -> None:
+        with answering(self._log.uri):
+            part = self._open.get(month)
+            if part is None:
+                part = self._open[month] = LakePart(self._filesystem, month)
+                self._parts.append(part)
+            part.write_run(run)
+            self._hashes.append(_row_hashes(run))
+        if part.rows >= PART_ROWS:
+            self._finish_part(month)
+
+    def _finish_part(self, month: str) -> None:
+        part = self._open.pop(month)
+        with answering(self._log.uri):
+            part.close()
+        self._log.sync_file(part.path)
+
+    def _discard(self) -> None:
+        for part in self._parts:
+            with answering(self._log.uri):
+                part.discard()
+
+
+def _row_hashes(rows: pa.Table) -> pl.Series:
+    """Return one 64-bit hash per row over all its columns, ids and entry hashes among them."""
+    return as_frame(rows).hash_rows()
+
+
+def _all_sorted(hashes: Sequence[pl.Series]) -> pl.Series:
+    return pl.concat(hashes).sort() if hashes else pl.Series(dtype=pl.UInt64)

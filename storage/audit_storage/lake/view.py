@@ -1,0 +1,235 @@
+"""Reads one version of the lake: its files never change, so every answer fits every other.
+
+The log chooses the files, Polars reads just those. Used by `Lake` for questions and by a
+`LakeTransaction` for what it must know before it writes. A file that a vacuum took away
+meanwhile raises `LakeUnavailableError`; `Lake` then asks a newer view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
+from datetime import date, datetime
+
+import polars as pl
+
+from audit_storage.lake.delta_log import answering
+from audit_storage.lake.plan import (
+    LakeFile,
+    files_for,
+    files_for_day,
+    files_for_ids,
+    newest_files,
+)
+from audit_storage.lake.query import predicate, span_predicate
+from audit_storage.lake.schema import FILE_SCHEMA, TRAIL_ORDER, as_frame, entries_of
+from audit_storage.layout import ONE_MICROSECOND, span_of_day
+from claude_max_audit.entry import AuditEntry
+from claude_max_audit.query import Query, Span
+from claude_max_audit.results import Page
+
+SCAN_ROWS = 50_000
+"""Rows in a frame of a scan: about 50 MB of ordinary entries."""
+
+DayCounts = MutableMapping[str, Mapping[date, int]]
+"""File path to rows per UTC day. Files are immutable, so a count once made stays true."""
+
+
+class LakeView:
+    """The lake as of one version; `version` is -1 while there is no table."""
+
+    def __init__(
+        self,
+        uri: str,
+        version: int,
+        files: Sequence[LakeFile],
+        options: Mapping[str, str],
+        day_counts: DayCounts,
+    ) -> None:
+        self.uri = uri
+        self.version = version
+        self.files = tuple(files)
+        self._options = dict(options)
+        self._day_counts = day_counts
+
+    def count(self) -> int:
+        """Return the number of rows, from the log."""
+        return sum(file.rows for file in self.files)
+
+    def days(self) -> dict[date, int]:
+        """Return the exact number of rows of each UTC day that has any, oldest first."""
+        days: dict[date, int] = {}
+        for file in self.files:
+            for day, rows in self._days_of(file).items():
+                days[day] = days.get(day, 0) + rows
+        return dict(sorted(days.items()))
+
+    def day_ids(self, day: date) -> set[str]:
+        """Return the ids of a UTC day's rows."""
+        found = self._matches(files_for_day(self.files, day), Query(span=span_of_day(day)))
+        return set(self._collect(found.select("entry_id")).get_column("entry_id"))
+
+    def day_hashes(self, day: date) -> dict[str, str]:
+        """Return the `entry_hash` of a UTC day's rows, by id."""
+        found = self._matches(files_for_day(self.files, day), Query(span=span_of_day(day)))
+        return dict(self._collect(found.select("entry_id", "entry_hash")).rows())
+
+    def existing(self, entry_ids: Collection[str]) -> set[str]:
+        """Return those of `entry_ids` that the lake holds."""
+        found = self._with_ids(self.files, entry_ids).select("entry_id")
+        return set(self._collect(found).get_column("entry_id"))
+
+    def find(self, entry_ids: Collection[str]) -> dict[str, AuditEntry]:
+        """Return the entries of those of `entry_ids` that the lake holds, by id."""
+        rows = self._collect(self._with_ids(self.files, entry_ids))
+        return {entry.entry_id: entry for entry in entries_of(rows)}
+
+    def page(self, query: Query, limit: int, offset: int) -> Page:
+        """Return one page, newest first by (timestamp, entry_id), and the exact total."""
+        files = files_for(self.files, query)
+        if _all_match(files, query):
+            total = sum(file.rows for file in files)
+            files = newest_files(files, offset + limit)
+            keys = self._newest_keys(files, query, offset + limit)
+        else:
+            keys, total = self._keys_and_total(files, query, offset + limit)
+        keys = keys.slice(offset, limit)
+        return Page(self._entries_at(files, keys), total)
+
+    def count_matches(self, query: Query) -> int:
+        """Return the exact number of rows that match; from the log where it can tell."""
+        files = files_for(self.files, query)
+        if _filters_time_only(query):
+            known = [file for file in files if file.within(query.span)]
+            files = [file for file in files if not file.within(query.span)]
+        else:
+            known = []
+        total = sum(file.rows for file in known)
+        if files:
+            total += int(self._collect(self._matches(files, query).select(pl.len())).item())
+        return total
+
+    def scan(self, query: Query, chunk: int = SCAN_ROWS) -> Iterator[pl.DataFrame]:
+        """Give all matches in frames of about `chunk` rows, oldest first, in trail order.
+
+        Only one frame, and the times of one day, are in memory. A single instant's rows are
+        never split.
+        """
+        chosen = files_for(self.files, query)
+        for day in sorted({day for file in chosen for day in self._days_of(file)}):
+            span = _overlap(span_of_day(day), query.span)
+            if span is not None:
+                yield from self._scan_day(files_for_day(chosen, day), query.within(span), chunk)
+
+    def matching(self, file: LakeFile, condition: pl.Expr) -> int:
+        """Return the number of a file's rows for which an expression holds."""
+        rows = self.rows_of([file]).filter(condition).select(pl.len())
+        return int(self._collect(rows).item())
+
+    def _scan_day(
+        self, files: Sequence[LakeFile], query: Query, chunk: int
+    ) -> Iterator[pl.DataFrame]:
+        if sum(file.rows for file in files) <= chunk:
+            spans = [query.span]
+        else:
+            spans = self._cut(files, query, chunk)
+        for span in spans:
+            found = self._matches(files, query.within(span)).select(FILE_SCHEMA.names)
+            frame = self._collect(found).sort(TRAIL_ORDER)
+            if frame.height:
+                yield frame
+
+    def _cut(self, files: Sequence[LakeFile], query: Query, chunk: int) -> list[Span]:
+        """Cut a span so that about `chunk` matches fall into each piece."""
+        times = self._collect(self._matches(files, query).select("timestamp")).to_series().sort()
+        starts: list[datetime] = times.gather_every(chunk).unique().sort().to_list()
+        if not starts:
+            return []
+        ends = [start - ONE_MICROSECOND for start in starts[1:]]
+        return [Span(a, b) for a, b in zip(starts, [*ends, query.span.end], strict=True)]
+
+    def _keys_and_total(
+        self, files: Sequence[LakeFile], query: Query, wanted: int
+    ) -> tuple[pl.DataFrame, int]:
+        if not files:
+            return _NO_KEYS, 0
+        found = self._matches(files, query).select(TRAIL_ORDER)
+        with answering(self.uri):
+            newest, count = pl.collect_all(
+                [found.top_k(wanted, by=list(TRAIL_ORDER)), found.select(pl.len())]
+            )
+        return newest.sort(TRAIL_ORDER, descending=True), int(count.item())
+
+    def _newest_keys(
+        self, files: Sequence[LakeFile], query: Query, wanted: int
+    ) -> pl.DataFrame:
+        found = self._matches(files, query).select(TRAIL_ORDER)
+        newest = self._collect(found.top_k(wanted, by=list(TRAIL_ORDER)))
+        return newest.sort(TRAIL_ORDER, descending=True)
+
+    def _entries_at(self, files: Sequence[LakeFile], keys: pl.DataFrame) -> list[AuditEntry]:
+        if not keys.height:
+            return []
+        times: list[datetime] = keys.get_column("timestamp").sort().to_list()
+        span = Span(times[0], times[-1])
+        near = [file for file in files if file.touches(span)]
+        ids = keys.get_column("entry_id").to_list()
+        rows = self._with_ids(near, ids)
+        within = span_predicate(span)
+        assert within is not None
+        frame = self._collect(rows.filter(within)).sort(TRAIL_ORDER, descending=True)
+        return entries_of(frame)
+
+    def _with_ids(
+        self, files: Sequence[LakeFile], entry_ids: Collection[str]
+    ) -> pl.LazyFrame:
+        wanted = list(entry_ids)
+        return self.rows_of(files_for_ids(files, wanted)).filter(pl.col("entry_id").is_in(wanted))
+
+    def _matches(self, files: Sequence[LakeFile], query: Query) -> pl.LazyFrame:
+        condition = predicate(query)
+        rows = self.rows_of(files)
+        return rows if condition is None else rows.filter(condition)
+
+    def rows_of(self, files: Sequence[LakeFile]) -> pl.LazyFrame:
+        """Return a lazy frame over the rows of some of the files, to be read at once."""
+        if not files:
+            return _NO_ROWS.lazy()
+        return pl.scan_parquet(
+            [f"{self.uri}/{file.path}" for file in files],
+            glob=False,
+            hive_partitioning=False,
+            storage_options=self._options or None,
+        )
+
+    def _collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
+        with answering(self.uri):
+            return rows.collect()
+
+    def _days_of(self, file: LakeFile) -> Mapping[date, int]:
+        if file.path not in self._day_counts:
+            self._day_counts[file.path] = self._count_days(file)
+        return self._day_counts[file.path]
+
+    def _count_days(self, file: LakeFile) -> dict[date, int]:
+        if file.start.date() == file.end.date():
+            return {file.start.date(): file.rows}
+        days = pl.col("timestamp").dt.date().alias("day")
+        counted = self._collect(self.rows_of([file]).select(days).group_by("day").len())
+        return dict(counted.rows())
+
+
+def _filters_time_only(query: Query) -> bool:
+    return not query.where and query.cross_swarm is None
+
+
+def _all_match(files: Sequence[LakeFile], query: Query) -> bool:
+    return _filters_time_only(query) and all(file.within(query.span) for file in files)
+
+
+def _overlap(one: Span, other: Span) -> Span | None:
+    start, end = max(one.start, other.start), min(one.end, other.end)
+    return Span(start, end) if start <= end else None
+
+
+_NO_ROWS = as_frame(FILE_SCHEMA.empty_table())
+_NO_KEYS = _NO_ROWS.select(TRAIL_ORDER)

@@ -1,0 +1,1 @@
+"""What is past its retention leaves every store, with a receipt."""

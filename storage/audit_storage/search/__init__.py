@@ -1,0 +1,1 @@
+"""Questions to both tiers at once, by fields and by text."""

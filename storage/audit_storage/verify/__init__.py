@@ -1,0 +1,1 @@
+"""Every claim of the lake, computed anew from its stored bytes."""

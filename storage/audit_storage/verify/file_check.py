@@ -1,0 +1,95 @@
+"""Holds each Parquet file of the lake against what the log says of it. Reads every byte once.
+
+`verify` calls it first and then asks only the files that can be read to their end. Memory is
+bounded by one chunk of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import polars as pl
+
+from audit_storage.lake.delta_log import answering
+from audit_storage.lake.plan import LakeFile
+from audit_storage.lake.schema import FILE_SCHEMA
+from audit_storage.lake.view import LakeView
+from audit_storage.layout import month_of
+from audit_storage.verify.findings import Findings
+from claude_max_audit.errors import LakeUnavailableError
+
+CHUNK_ROWS = 32_768
+"""Rows read at once: a row group as the lake writes them."""
+
+
+def readable_files(
+    view: LakeView,
+    files: Sequence[LakeFile],
+    findings: Findings,
+    progress: Callable[[int], None],
+) -> list[tuple[LakeFile, int]]:
+    """Return the files that can be read to the end, with the rows that they really hold.
+
+    `progress` is told the rows read so far.
+    """
+    sound: list[tuple[LakeFile, int]] = []
+    for file in files:
+        try:
+            sound.append((file, _check(view, file, findings)))
+        # Polars panics, beside all exceptions, over some damages.
+        except (LakeUnavailableError, pl.exceptions.PanicException) as broken:
+            findings.add("unreadable_file", file.path, str(broken))
+        progress(sum(rows for _, rows in sound))
+    return sound
+
+
+def _check(view: LakeView, file: LakeFile, findings: Findings) -> int:
+    rows = 0
+    seen: dict[str, tuple[Any, Any]] = {}
+    for chunk in _chunks(view, file):
+        rows += chunk.height
+        for name in file.least:
+            _widen(seen, name, chunk.get_column(name))
+    if rows != file.rows:
+        findings.add("file_rows", file.path, f"{rows} rows, the log says {file.rows}")
+    if rows:
+        _check_extremes(file, seen, findings)
+    return rows
+
+
+def _chunks(view: LakeView, file: LakeFile) -> Iterator[pl.DataFrame]:
+    rows = view.rows_of([file]).select(FILE_SCHEMA.names)
+    at = 0
+    while True:
+        with answering(view.uri):
+            chunk = rows.slice(at, CHUNK_ROWS).collect()
+        yield chunk
+        at += chunk.height
+        if chunk.height < CHUNK_ROWS:
+            return
+
+
+def _widen(seen: dict[str, tuple[Any, Any]], name: str, column: pl.Series) -> None:
+    least, greatest = column.min(), column.max()
+    if least is None or greatest is None:
+        return
+    so_far = seen.get(name, (least, greatest))
+    seen[name] = (min(so_far[0], least), max(so_far[1], greatest))
+
+
+def _check_extremes(
+    file: LakeFile, seen: dict[str, tuple[Any, Any]], findings: Findings
+) -> None:
+    if "timestamp" in seen:
+        oldest, newest = seen["timestamp"]
+        for month in sorted({month_of(oldest), month_of(newest)} - {file.month}):
+            findings.add("month", file.path, f"a timestamp is of {month}")
+    for name, (least, greatest) in seen.items():
+        if not file.least[name] <= least <= greatest <= file.greatest[name]:
+            findings.add(
+                "file_statistics",
+                file.path,
+                f"{name} runs from {least} to {greatest}, "
+                f"the log says {file.least[name]} to {file.greatest[name]}",
+            )
