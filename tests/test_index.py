@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from audit_storage.index import index as index_module
+from audit_storage.index import text_query
 from audit_storage.index.index import EntryIndex
 from audit_storage.index.minilm import Vectors
 from audit_storage.index.month import MonthDamagedError, month_of
+from audit_storage.index.ranking import rank_hits
+from audit_storage.index.text_query import NEAREST
 from audit_storage.index.word_table import WordMatches
-from audit_storage.search import text_query
-from audit_storage.search.ranking import rank_hits
-from audit_storage.search.text_query import NEAREST
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.errors import EmbedderMissingError
 from claude_max_audit.query import Span

@@ -13,6 +13,7 @@ from typing import Final
 
 from audit_storage.index.embed_text import meaning_text
 from audit_storage.index.embedder import Embedder, open_embedder
+from audit_storage.index.fresh_entries import FreshEntries, word_row
 from audit_storage.index.minilm import Vectors
 from audit_storage.index.month import (
     MonthDamagedError,
@@ -21,11 +22,10 @@ from audit_storage.index.month import (
     months_within,
 )
 from audit_storage.index.semantic_index import SemanticIndex
+from audit_storage.index.text_matches import Hit, RowIds, TextMatches
+from audit_storage.index.text_query import Keep, TextQuery
 from audit_storage.index.word_index import WordIndex
 from audit_storage.index.word_query import parse_words, what_is_meant
-from audit_storage.search.fresh_entries import FreshEntries, word_row
-from audit_storage.search.text_matches import Hit, RowIds, TextMatches
-from audit_storage.search.text_query import Keep, TextQuery
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.errors import EmbedderMissingError
 from claude_max_audit.query import Span

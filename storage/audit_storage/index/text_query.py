@@ -12,9 +12,9 @@ from typing import Final
 import numpy as np
 
 from audit_storage.index.minilm import Vectors
+from audit_storage.index.ranking import Ranked, rank_hits
 from audit_storage.index.word_query import WordQuery
 from audit_storage.index.word_table import WordMatches, WordTable
-from audit_storage.search.ranking import Ranked, rank_hits
 from claude_max_audit.entry import epoch_us
 from claude_max_audit.query import Span
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from audit_storage.index.ranking import Ranked
 from audit_storage.index.word_index import WordIndex
-from audit_storage.search.ranking import Ranked
 
 FoundBy = Literal["words", "meaning", "both", "some words"]
 """`words`: holds every word that was asked for; `some words`: only some, or other forms."""

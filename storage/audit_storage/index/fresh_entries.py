@@ -19,8 +19,8 @@ import numpy as np
 from audit_storage.index.embed_text import meaning_text, words_text
 from audit_storage.index.embedder import Embedder
 from audit_storage.index.minilm import DIMENSION, Vectors
+from audit_storage.index.text_query import TextQuery
 from audit_storage.index.word_table import WordRow, WordTable
-from audit_storage.search.text_query import TextQuery
 from claude_max_audit.entry import AuditEntry, epoch_us
 from claude_max_audit.settings import HOT_EMBED_ENTRIES
 
