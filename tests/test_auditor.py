@@ -343,7 +343,7 @@ def test_children_log_for_themselves(
     settings: Settings, auditor: ClaudeMaxAuditor, method: str
 ) -> None:
     auditor.sync.log_message("parent", "b", content="before")
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     children = [
         context.Process(target=_child_logs, args=(settings.home, settings.redis_url, f"c{n}"))
         for n in range(2)

@@ -62,7 +62,8 @@ def test_a_batch_cut_anywhere_and_repeated_ends_right(
     batch = BATCH[:40]
     hot.append_batch(batch)
     whole = dump(client)
-    sent = b"".join(BatchPacker(batch, Keeping(30, True), 0).parts())
+    packed = BatchPacker([stamped.canonical for stamped in batch], Keeping(30, True), 0)
+    sent = b"".join(packed.parts())
     path = redis_url.removeprefix("unix://").partition("?")[0]
     for cut in range(0, len(sent), len(sent) // 60):
         client.flushall()

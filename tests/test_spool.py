@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from claude_max_audit.errors import RedisUnavailableError, SpoolFullError
 from claude_max_audit.spool.adoption import adopt_dead_writers
 from claude_max_audit.spool.folder import adopt_folder, segments_in
-from claude_max_audit.spool.segment import HEADER_BYTES
+from claude_max_audit.spool.segment import HEADER_BYTES, number_of
 from claude_max_audit.spool.spool import Spool
 
 WRITER = "0123456789abcdef"
 
 
 def entry_like(number: int) -> bytes:
-    return b'{"entry_id":"%06d","content":"%b"}' % (number, b"x" * 100)
+    return b'{"entry_id":"%06d","content":"%b","writer_seq":%d}' % (number, b"x" * 86, number + 1)
 
 
-def filled(directory: Path, count: int, **options: int) -> Spool:
-    spool = Spool(directory, WRITER, segment_bytes=2048, **options)  # type: ignore[arg-type]
+def filled(directory: Path, count: int, **options: Any) -> Spool:
+    spool = Spool(directory, WRITER, segment_bytes=2048, **options)
     for number in range(count):
         with spool.lock:
             spool.append(entry_like(number))
@@ -30,19 +32,43 @@ def filled(directory: Path, count: int, **options: int) -> Spool:
 
 
 class Store:
-    """A sink that remembers, and fails when told to."""
+    """A sink that remembers, fails when told to, and forgets when told to."""
 
     best_batch = 7
     linger_seconds = 0.0
+    in_flight = 1
 
-    def __init__(self, fail_after: int | None = None) -> None:
+    def __init__(self, fail_after: int | None = None, *, loses: bool = True) -> None:
         self.entries: list[bytes] = []
         self.fail_after = fail_after
+        self.loses = loses
+
+    def begin(self, batch: Sequence[bytes]) -> Callable[[], None]:
+        self.write(batch)
+        return lambda: None
+
+    def give_up(self) -> None:
+        pass
+
+    def check(self) -> None:
+        pass
 
     def write(self, batch: Sequence[bytes]) -> None:
         if self.fail_after is not None and len(self.entries) >= self.fail_after:
             raise RedisUnavailableError("nowhere", "told to fail")
         self.entries.extend(batch)
+
+    def held_of(self, writer_id: str) -> int | None:
+        if not self.loses:
+            return None
+        return number_of(self.entries[-1]) if self.entries else 0
+
+
+def make_old(folder: Path) -> None:
+    """Let answered segments look as old as if the store could lose nothing of them."""
+    long_ago = time.time() - 3600
+    for segment in segments_in(folder):
+        os.utime(segment, (long_ago, long_ago))
 
 
 def drained(spool: Spool) -> list[bytes]:
@@ -94,27 +120,96 @@ def test_rewind_to_the_oldest_gives_confirmed_entries_again(tmp_path: Path) -> N
     spool.close()
 
 
+def names(folder: Path) -> list[str]:
+    return [segment.suffix for segment in segments_in(folder)]
+
+
 def test_segments_go_only_when_all_their_entries_are_confirmed(tmp_path: Path) -> None:
-    spool = filled(tmp_path, 60)
+    spool = filled(tmp_path, 60, keep_seconds=0)
     before = segments_in(spool.folder)
     drained(spool)
     spool.confirm(30)
-    spool.release(at_once=True)
+    spool.tidy()
     after = segments_in(spool.folder)
     assert 0 < len(after) < len(before)
+    assert after == before[-len(after) :]
     spool.confirm(30)
-    spool.release(at_once=True)
-    assert segments_in(spool.folder) == []
+    spool.tidy()
+    assert len(segments_in(spool.folder)) == 1, "the newest is still appended to"
     spool.close()
     assert not spool.folder.exists()
 
 
-def test_a_confirmed_segment_stays_while_redis_may_still_lose_it(tmp_path: Path) -> None:
-    spool = filled(tmp_path, 10)
+def test_what_redis_may_still_lose_stays_by_another_name(tmp_path: Path) -> None:
+    spool = filled(tmp_path, 60)
     drained(spool)
-    spool.confirm(10)
-    spool.release()
-    assert segments_in(spool.folder)
+    spool.confirm(60)
+    spool.tidy()
+    assert set(names(spool.folder)[:-1]) == {".done"}
+    assert spool.keeps
+    spool.close()
+    assert set(names(spool.folder)) == {".done"}
+
+
+def test_what_is_kept_is_bounded_by_bytes_but_not_its_last_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = filled(tmp_path, 60, keep_seconds=3600, keep_bytes=4500)
+    drained(spool)
+    spool.confirm(60)
+    spool.tidy()
+    assert len(names(spool.folder)) > 4
+    monkeypatch.setattr("claude_max_audit.spool.spool.LOSS_SECONDS", 0.0)
+    spool.tidy()
+    assert names(spool.folder) == [".done", ".done", ".wal"]
+    spool.close()
+
+
+def test_nothing_leaves_the_disk_while_the_store_does_not_answer(tmp_path: Path) -> None:
+    spool = filled(tmp_path, 60, keep_seconds=0)
+    drained(spool)
+    spool.confirm(60)
+    before = len(names(spool.folder))
+    spool.tidy(releasing=False)
+    assert len(names(spool.folder)) == before
+    spool.close()
+
+
+def test_kept_entries_give_way_to_new_ones_when_room_is_short(tmp_path: Path) -> None:
+    spool = filled(tmp_path, 30, keep_seconds=3600, max_bytes=6 * 2048)
+    for round_ in range(5):
+        read = drained(spool)
+        spool.confirm(len(read))
+        spool.tidy()
+        for number in range(30):
+            with spool.lock:
+                spool.append(entry_like(1000 * round_ + number))
+        assert spool.bytes_held <= 6 * 2048
+    spool.close()
+
+
+def test_entries_read_again_after_they_left_the_memory(tmp_path: Path) -> None:
+    spool = filled(tmp_path, 60)
+    spool.tidy()
+    assert drained(spool) == [entry_like(n) for n in range(60)]
+    spool.tidy()
+    spool.rewind()
+    assert drained(spool) == [entry_like(n) for n in range(60)]
+    spool.confirm(60)
+    spool.tidy()
+    assert spool.oldest_number() == 1
+    spool.rewind(to_oldest=True)
+    assert spool.pending == 60
+    assert drained(spool) == [entry_like(n) for n in range(60)]
+    spool.close()
+
+
+def test_a_spool_that_waits_for_the_store_leaves_the_memory(tmp_path: Path) -> None:
+    spool = filled(tmp_path, 400)
+    spool.tidy()
+    mapped = Path("/proc/self/maps").read_text() if Path("/proc/self/maps").exists() else ""
+    assert mapped.count(str(spool.folder)) <= 1
+    assert drained(spool) == [entry_like(n) for n in range(400)]
     spool.close()
 
 
@@ -123,17 +218,43 @@ def test_closing_leaves_what_the_store_does_not_hold(tmp_path: Path) -> None:
     drained(spool)
     spool.confirm(4)
     spool.close()
-    assert segments_in(spool.folder)
+    assert names(spool.folder) == [".wal"]
+
+
+def test_a_disk_that_failed_once_is_not_believed_for_what_was_written_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = filled(tmp_path, 3, synced=True)
+    with monkeypatch.context() as patched:
+
+        def fail(_: int) -> None:
+            raise OSError(5, "told to fail")
+
+        patched.setattr(os, "fdatasync", fail)
+        spool.sync()
+    assert spool.failure_of(3) is not None
+    spool.sync()
+    assert spool.failure_of(3) is not None
+    with spool.lock:
+        spool.append(entry_like(3))
+    spool.sync()
+    assert spool.failure_of(4) is None
+    assert drained(spool) == [entry_like(n) for n in range(4)]
+    assert len(names(spool.folder)) == 2
+    spool.close()
 
 
 def test_a_full_spool_refuses_and_keeps_nothing_half(tmp_path: Path) -> None:
     spool = filled(tmp_path, 0, max_bytes=4096)
     kept = 0
-    with pytest.raises(SpoolFullError, match="AUDIT_SPOOL_BYTES"), spool.lock:
-        while True:
+    while kept < 20:
+        with spool.lock:
             spool.append(entry_like(kept))
-            kept += 1
+        kept += 1
+    with pytest.raises(SpoolFullError, match="AUDIT_SPOOL_BYTES"), spool.lock:
+        spool.append(bytes(2048))
     assert drained(spool) == [entry_like(n) for n in range(kept)]
+    assert spool.pending == kept
     spool.close()
 
 
@@ -160,28 +281,73 @@ def test_a_spool_in_memory_leaves_no_file(tmp_path: Path) -> None:
 def test_a_living_writer_is_not_adopted(tmp_path: Path) -> None:
     spool = filled(tmp_path, 5)
     store = Store()
-    assert adopt_dead_writers(tmp_path, store) == 0
+    assert adopt_dead_writers(tmp_path, store) == (0, False)
     assert store.entries == []
     spool.close()
 
 
-def test_a_dead_writer_is_adopted_whole_and_its_folder_goes(tmp_path: Path) -> None:
+def test_a_dead_writer_is_adopted_whole_and_its_folder_goes_in_time(tmp_path: Path) -> None:
     spool = filled(tmp_path, 50)
     die(spool)
     store = Store()
-    assert adopt_dead_writers(tmp_path, store) == 50
+    assert adopt_dead_writers(tmp_path, store) == (50, True)
+    assert store.entries == [entry_like(n) for n in range(50)]
+    assert adopt_dead_writers(tmp_path, store) == (0, True), "the store may still lose it"
+    make_old(spool.folder)
+    assert adopt_dead_writers(tmp_path, store) == (0, False)
     assert store.entries == [entry_like(n) for n in range(50)]
     assert not spool.folder.exists()
+
+
+def test_a_store_that_loses_nothing_lets_the_folder_go_at_once(tmp_path: Path) -> None:
+    spool = filled(tmp_path, 50)
+    die(spool)
+    assert adopt_dead_writers(tmp_path, Store(loses=False)) == (50, False)
+    assert not spool.folder.exists()
+
+
+def test_what_the_store_lost_of_a_dead_writer_is_carried_again(tmp_path: Path) -> None:
+    spool = filled(tmp_path, 60)
+    drained(spool)
+    spool.confirm(60)
+    spool.close()
+    make_old(spool.folder)
+    emptied = Store()
+    assert adopt_dead_writers(tmp_path, emptied) == (60, True)
+    assert emptied.entries == [entry_like(n) for n in range(60)]
+    make_old(spool.folder)
+    behind = Store()
+    behind.entries = [entry_like(n) for n in range(40)]
+    carried, _ = adopt_dead_writers(tmp_path, behind)
+    assert 20 <= carried < 60
+    assert set(behind.entries) == {entry_like(n) for n in range(60)}
 
 
 def test_an_adoption_that_fails_is_done_again_by_the_next(tmp_path: Path) -> None:
     die(filled(tmp_path, 50))
     with pytest.raises(RedisUnavailableError):
         adopt_dead_writers(tmp_path, Store(fail_after=20))
-    store = Store()
+    store = Store(loses=False)
     adopt_dead_writers(tmp_path, store)
     assert set(store.entries) >= {entry_like(n) for n in range(20, 50)}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_read_holds_nobody_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = filled(tmp_path, 5)
+    die(odd)
+    segments_in(odd.folder)[0].unlink()
+    (odd.folder / "0000000001.wal").mkdir()
+    other = Spool(tmp_path, "fedcba9876543210")
+    with other.lock:
+        other.append(entry_like(7))
+    die(other)
+    store = Store()
+    assert adopt_dead_writers(tmp_path, store).carried == 1
+    assert store.entries == [entry_like(7)]
+    assert "cannot be adopted" in caplog.text
 
 
 def test_only_one_of_two_adopters_gets_a_folder(tmp_path: Path) -> None:
@@ -203,7 +369,7 @@ def test_a_damaged_segment_is_set_aside_and_its_whole_entries_are_carried(
     data[HEADER_BYTES + 20] ^= 0xFF
     segment.write_bytes(data)
     store = Store()
-    assert adopt_dead_writers(tmp_path, store) == 9
+    assert adopt_dead_writers(tmp_path, store).carried == 9
     (kept,) = (tmp_path / "rejected").iterdir()
     assert kept.read_bytes() == bytes(data)
     assert "not a whole frame" in caplog.text

@@ -51,6 +51,20 @@ class RedisRefusedError(TerminalError):
         )
 
 
+class RedisBehindError(TransientError):
+    """Redis has lost entries that it had answered for: it restarted, or was emptied."""
+
+    def __init__(self, address: str, answered: int, found: int) -> None:
+        self.address = address
+        self.answered = answered
+        self.found = found
+        super().__init__(
+            f"Redis at {address} has answered for this writer's entries up to {answered} and "
+            f"now has them only up to {found}; those still in the spool are sent again. "
+            "Turn its append-only file on (appendonly yes) if it is not."
+        )
+
+
 class FlushIncompleteError(TransientError):
     """`flush_all` could not write everything; the rest is safe in the spool."""
 

@@ -54,6 +54,13 @@ SPOOL_BYTES = 8 * 1024**3
 SEGMENT_BYTES = 4 * 1024 * 1024
 """Size of a spool segment: large enough to be rare to change, small enough to be freed soon."""
 
+KEEP_SECONDS = 300
+"""How long entries stay in the spool after Redis answered: one that restarts empty or behind
+gets them again. A Redis that only takes snapshots may lose some minutes."""
+
+KEEP_BYTES = 64 * 1024 * 1024
+"""Most bytes kept for that reason, but for the last few seconds, which are kept whole."""
+
 CONNECT_TIMEOUT_SECONDS = 1.0
 """How long to wait for Redis to take a connection before the entry stays in the spool."""
 
@@ -91,6 +98,10 @@ class Settings:
     """`AUDIT_SPOOL_BYTES`: most bytes that one process may spool."""
     queue_bytes: int = QUEUE_BYTES
     """`AUDIT_QUEUE_BYTES`: most bytes held in memory with `durability="memory"`."""
+    keep_seconds: int = KEEP_SECONDS
+    """`AUDIT_KEEP_SECONDS`: how long what Redis answered for stays in the spool."""
+    keep_bytes: int = KEEP_BYTES
+    """`AUDIT_KEEP_BYTES`: most bytes of one process that stay for that reason."""
     exports: Path = Path()
     """`AUDIT_EXPORTS`: folder of exports that name no path; default `home`/exports."""
     hot_storage_days: int = HOT_STORAGE_DAYS
@@ -123,6 +134,8 @@ ENVIRONMENT: dict[str, str] = {
     "spool_dir": "AUDIT_SPOOL_DIR",
     "spool_bytes": "AUDIT_SPOOL_BYTES",
     "queue_bytes": "AUDIT_QUEUE_BYTES",
+    "keep_seconds": "AUDIT_KEEP_SECONDS",
+    "keep_bytes": "AUDIT_KEEP_BYTES",
     "exports": "AUDIT_EXPORTS",
     "hot_storage_days": "AUDIT_HOT_DAYS",
     "cold_storage_years": "AUDIT_COLD_YEARS",
@@ -136,6 +149,8 @@ ENVIRONMENT: dict[str, str] = {
 _WHOLE_NUMBERS = (
     "spool_bytes",
     "queue_bytes",
+    "keep_seconds",
+    "keep_bytes",
     "hot_storage_days",
     "cold_storage_years",
     "max_content_bytes",

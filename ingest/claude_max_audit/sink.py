@@ -1,23 +1,22 @@
 """Where the writer's batches go: Redis, or the lake itself when there is no Redis.
 
-A sink writes a batch whole or raises; writing it again changes nothing. It holds no entry
-after it returned.
+A sink stores a batch whole or raises; storing it again changes nothing. It holds no entry
+after it answered. Every batch is of one writer, in the order of its numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
-import msgspec
-
 from claude_max_audit.cold_tier import ColdTier
-from claude_max_audit.entry import AuditEntry
-from claude_max_audit.hot.store import HotStore, Stamped
+from claude_max_audit.hot.mark import Mark, MarkWatch, mark_of
+from claude_max_audit.hot.store import HotStore
 
 
 class Sink(Protocol):
-    """A store that takes batches from the writer."""
+    """A store that takes batches of canonical bytes from the writer's thread."""
 
     best_batch: int
     """Entries in one batch at which the store is at its fastest."""
@@ -25,28 +24,79 @@ class Sink(Protocol):
     linger_seconds: float
     """How long a batch that is not full may wait for more."""
 
+    in_flight: int
+    """Batches that may be on their way at once."""
+
+    def begin(self, batch: Sequence[bytes]) -> Callable[[], None]:
+        """Begin to store this process's next batch; the returned call waits for the answer.
+
+        Answers are taken in order. After either raised, nothing in flight is answered.
+        """
+
+    def give_up(self) -> None:
+        """Forget what is in flight; it will be begun again."""
+
+    def check(self) -> None:
+        """Raise `RedisBehindError` if the store lost what it had answered; ask it now."""
+
     def write(self, batch: Sequence[bytes]) -> None:
-        """Store canonical bytes in order, once, however often it is called again."""
+        """Store a batch of a writer that died; in the store on return."""
 
-
-_decode = msgspec.json.Decoder(AuditEntry).decode
+    def held_of(self, writer_id: str) -> int | None:
+        """Number of the last entry of a writer that the store holds, as far as it can lose
+        any; None if it never loses what it answered."""
 
 
 class HotSink:
-    """Writes to Redis, one pipeline a batch."""
+    """Stores in Redis, one pipeline a batch, several in flight."""
 
-    def __init__(self, hot: HotStore, best_batch: int, linger_seconds: float) -> None:
+    in_flight = 3
+
+    def __init__(
+        self, hot: HotStore, writer_id: str, best_batch: int, linger_seconds: float
+    ) -> None:
         self.best_batch = best_batch
         self.linger_seconds = linger_seconds
         self._hot = hot
+        self._writer_id = writer_id
+        self._stream = hot.open_stream()
+        self._watch = MarkWatch(hot.address)
+
+    def begin(self, batch: Sequence[bytes]) -> Callable[[], None]:
+        """Send one pipeline; raises `RedisUnavailableError` or `RedisRefusedError`.
+
+        The answer may also raise `RedisBehindError`: then earlier batches are missing.
+        """
+        packer = self._hot.pack(batch)
+        answer = self._stream.begin(packer)
+        assert packer.mark is not None, "a batch is never empty"
+        self._watch.sent(packer.mark)
+        return partial(self._settle, packer.mark, answer)
+
+    def give_up(self) -> None:
+        """Let the connection go."""
+        self._stream.give_up()
+
+    def check(self) -> None:
+        """Look at the mark; raises `RedisBehindError`, or as `begin` does."""
+        self._watch.check(self._hot.marked(self._writer_id))
 
     def write(self, batch: Sequence[bytes]) -> None:
-        """Write one pipeline; raises `RedisUnavailableError` or `RedisRefusedError`."""
-        self._hot.append_batch([Stamped(_decode(payload), payload) for payload in batch])
+        """Write one pipeline and wait; raises as `begin` does."""
+        self._hot.append_marked(batch)
+
+    def held_of(self, writer_id: str) -> int:
+        """The writer's mark; raises as `begin` does."""
+        return self._hot.marked(writer_id)
+
+    def _settle(self, mark: Mark, answer: Callable[[], bytes | None]) -> None:
+        self._watch.answered(mark, mark_of(answer()))
 
 
 class LakeSink:
-    """Writes straight to the lake: for `storage_backend="chromadb"`, where Redis is not used."""
+    """Stores straight in the lake: for `storage_backend="chromadb"`, where Redis is not used."""
+
+    in_flight = 1
 
     def __init__(
         self, open_cold: Callable[[], ColdTier], best_batch: int, linger_seconds: float
@@ -55,6 +105,21 @@ class LakeSink:
         self.linger_seconds = linger_seconds
         self._open_cold = open_cold
 
+    def begin(self, batch: Sequence[bytes]) -> Callable[[], None]:
+        """Write one commit at once."""
+        self.write(batch)
+        return lambda: None
+
+    def give_up(self) -> None:
+        """Nothing is ever in flight."""
+
+    def check(self) -> None:
+        """A commit of the lake stays."""
+
     def write(self, batch: Sequence[bytes]) -> None:
         """Write one commit of the lake; raises what the platform raises."""
         self._open_cold().append(batch)
+
+    def held_of(self, writer_id: str) -> None:
+        """A commit of the lake stays."""
+        return None

@@ -38,7 +38,7 @@ from claude_max_audit.settings import (
 )
 from claude_max_audit.sink import HotSink, LakeSink, Sink
 from claude_max_audit.spool.group_commit import GroupCommit
-from claude_max_audit.spool.spool import Spool
+from claude_max_audit.spool.spool import LOSS_SECONDS, Spool
 from claude_max_audit.vocabulary import AuditEntryType, SecuritySeverity
 from claude_max_audit.writer import Writer
 
@@ -220,31 +220,41 @@ class Trail:
                 return self._spool
             if self._recorder.last_seq:
                 self._begin_anew()  # Used again after `close`: a new writer, numbered from 1.
-            spool = Spool(
-                self.settings.spool_dir,
-                self._recorder.writer_id,
-                durable=self.durability != "memory",
-                max_bytes=self.settings.spool_bytes
-                if self.durability != "memory"
-                else self.settings.queue_bytes,
+            spool = self._new_spool()
+            self._writer = Writer(
+                spool, self._sink(), self.batch_size, self._note_degraded, self._tell_loss
             )
-            self._writer = Writer(spool, self._sink(), self.batch_size, self._note_degraded)
             self._group = GroupCommit(spool) if self.durability == "disk" else None
             self._writer.start()
             self._spool = spool
             _finish_multiprocessing_child()
             return spool
 
+    def _new_spool(self) -> Spool:
+        settings, in_memory = self.settings, self.durability == "memory"
+        # The lake keeps what it answered for; memory is too dear for a second copy.
+        keep_seconds = 0.0 if self.hot is None else float(settings.keep_seconds)
+        return Spool(
+            settings.spool_dir,
+            self._recorder.writer_id,
+            durable=not in_memory,
+            synced=self.durability == "disk",
+            max_bytes=settings.queue_bytes if in_memory else settings.spool_bytes,
+            keep_seconds=min(keep_seconds, LOSS_SECONDS) if in_memory else keep_seconds,
+            keep_bytes=settings.keep_bytes,
+        )
+
     def _sink(self) -> Sink:
         if self.hot is not None:
-            return HotSink(self.hot, max(self.batch_size, MAX_BATCH), LINGER_SECONDS)
+            batch = max(self.batch_size, MAX_BATCH)
+            return HotSink(self.hot, self._recorder.writer_id, batch, LINGER_SECONDS)
         return LakeSink(
             lambda: self.cold_tier("writing without Redis"), LAKE_BATCH, LAKE_LINGER_SECONDS
         )
 
     def _tell_gap(self, spool: Spool) -> None:
         """Put an entry into the trail that names the sequence numbers that were dropped."""
-        gap = self._gap_entry()
+        gap = self._gap_entry(self._gap_first, self._recorder.last_seq, "the spool was full")
         try:
             spool.append(encode_canonical(gap))
         except SpoolFullError:
@@ -252,11 +262,29 @@ class Trail:
             return
         self._gap_first = 0
 
-    def _gap_entry(self) -> AuditEntry:
+    def _tell_loss(self, first: int, last: int) -> None:
+        """Say that Redis lost entries which are no longer here; the lake may have them."""
+        spool = self._spool
+        if spool is None:
+            return
+        _log.error(
+            "Redis has lost entries %d to %d of writer %s, which are no longer in the spool",
+            first,
+            last,
+            self._recorder.writer_id,
+        )
+        with spool.lock:
+            try:
+                spool.append(encode_canonical(self._gap_entry(first, last, "Redis lost them")))
+            except SpoolFullError:
+                self._recorder.take_back()
+
+    def _gap_entry(self, first: int, last: int, reason: str) -> AuditEntry:
         details = {
             "writer_id": self._recorder.writer_id,
-            "first_seq": self._gap_first,
-            "last_seq": self._recorder.last_seq,
+            "first_seq": first,
+            "last_seq": last,
+            "reason": reason,
         }
         return self._recorder.make(
             AuditEntryType.SECURITY_EVENT,

@@ -2,19 +2,23 @@
 
 Doing a batch twice, or once more after it was cut anywhere, gives the same keys: every
 command sets or adds. The order is part of the contract: first the entries, then their
-days, then what finds a day's keys again, then all other indexes. So an id in an index has
-an entry, and an id in any index stands in its day already, which `hot_prune` relies on.
-The commands are packed by hand (RESP, redis.io/docs/reference/protocol-spec), because the
-same few bytes of an id and its score go into seven indexes and are made once.
+days, then what finds a day's keys again, then all other indexes, last the writer's mark. So
+an id in an index has an entry, an id in any index stands in its day already, which
+`hot/prune.py` relies on, and a mark stands behind all that it speaks for. The commands are
+packed by hand (RESP, redis.io/docs/reference/protocol-spec), because the same few bytes
+of an id and its score go into seven indexes and are made once.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from time import perf_counter
 from typing import Final, NamedTuple
 
 from claude_max_audit.entry import AuditEntry, epoch_us, with_entry_hash
+from claude_max_audit.hot.indexed import Indexed, keys_of, read_indexed
 from claude_max_audit.hot.keys import (
     AGENTS,
     DAYS,
@@ -24,12 +28,16 @@ from claude_max_audit.hot.keys import (
     content_member,
     day_key,
     day_of,
-    index_keys,
     touched_key,
 )
+from claude_max_audit.hot.mark import Mark
 
-_ENTRIES_A_PART: Final = 128
-"""Entries sent at once: Redis takes them in while the next are being packed."""
+HOLD_SECONDS: Final = 0.001
+"""How long packing goes on before a part is handed over to be sent: other threads of the
+program, an event loop say, wait for the interpreter no longer than that."""
+
+_PIECES_A_LOOK: Final = 16
+"""Pieces between two looks at the clock."""
 
 _DAY_SECONDS: Final = 86_400
 _KIND_PREFIX: Final = "audit:kind:"
@@ -53,15 +61,15 @@ class Keeping(NamedTuple):
         """The hot days in seconds."""
         return self.hot_days * _DAY_SECONDS
 
-    def expiry_of(self, entry: AuditEntry) -> int:
+    def expiry_of(self, timestamp: datetime, recorded_at: datetime) -> int:
         """Epoch second at which an entry goes that waits for no archive.
 
         Hot days after it happened or was taken down, whichever is later, rounded down to
         the minute so that the indexes need no more than one trim a minute. An entry dated
         more than a day ahead counts as one day ahead: no date may keep it for ever.
         """
-        recorded = epoch_us(entry.recorded_at) // 1_000_000
-        happened = epoch_us(entry.timestamp) // 1_000_000
+        recorded = epoch_us(recorded_at) // 1_000_000
+        happened = epoch_us(timestamp) // 1_000_000
         latest = min(max(happened, recorded), recorded + _DAY_SECONDS)
         return (latest + self.seconds) // 60 * 60
 
@@ -72,41 +80,69 @@ class Keeping(NamedTuple):
 
 
 class BatchPacker:
-    """Packs one batch. `replies` counts the commands, once all `parts` were taken."""
+    """Packs one batch of canonical bytes. Once all `parts` were taken, `replies` counts the
+    commands; with `marked`, the last of them is the mark and `mark` says what it sets."""
 
-    def __init__(self, batch: Sequence[Stamped], keeping: Keeping, now: float) -> None:
+    def __init__(
+        self, batch: Sequence[bytes], keeping: Keeping, now: float, *, marked: bool = False
+    ) -> None:
         self.replies = 0
+        self.mark: Mark | None = None
         self._batch = batch
         self._keeping = keeping
         self._now = now
-        self._days: dict[str, list[bytes]] = defaultdict(list)
+        self._marked = marked
+        self._members: dict[tuple[str, tuple[str, ...]], list[bytes]] = defaultdict(list)
         self._copies: dict[str, list[bytes]] = defaultdict(list)
-        self._touched: dict[str, set[str]] = defaultdict(set)
-        self._indexes: dict[str, list[bytes]] = defaultdict(list)
-        self._agents: dict[str, int] = {}
+        self._agents: dict[str, datetime] = {}
         self._due: dict[str, int] = {}
 
     def parts(self) -> Iterator[bytes]:
-        """The commands' bytes, in their order."""
-        for start in range(0, len(self._batch), _ENTRIES_A_PART):
-            part = self._batch[start : start + _ENTRIES_A_PART]
-            yield b"".join([self._entry(stamped) for stamped in part])
-        yield b"".join(self._index_commands())
+        """The commands' bytes, in their order, each part a moment's work."""
+        made: list[bytes] = []
+        since = perf_counter()
+        for number, piece in enumerate(self._pieces()):
+            made.append(piece)
+            if number % _PIECES_A_LOOK == 0 and perf_counter() - since > HOLD_SECONDS:
+                yield b"".join(made)
+                made.clear()
+                since = perf_counter()
+        if made:
+            yield b"".join(made)
 
-    def _entry(self, stamped: Stamped) -> bytes:
+    def _pieces(self) -> Iterator[bytes]:
+        last: Indexed | None = None
+        for canonical in self._batch:
+            last = read_indexed(canonical)
+            yield self._entry(last, canonical)
+        yield from self._index_commands()
+        if self._marked and last is not None:
+            self.mark = Mark(last.writer_id, last.writer_seq)
+            self.replies += 1
+            yield _command(*self.mark.command())
+
+    def _entry(self, entry: Indexed, canonical: bytes) -> bytes:
         """Pack one entry's hash, and note where it is to be indexed."""
-        entry = stamped.entry
         entry_id = entry.entry_id.encode()
+        score = epoch_us(entry.timestamp)
+        day = day_of(score)
         expiry = b""
         if not self._keeping.until_archived:
-            second = self._keeping.expiry_of(entry)
+            second = self._keeping.expiry_of(entry.timestamp, entry.recorded_at)
             if second <= self._now:
                 return b""  # spooled for longer than it would have been kept
             expiry = self._expire_at(entry_id, second)
-            day = day_of(epoch_us(entry.timestamp))
             self._due[day] = min(second, self._due.get(day, second))
-        self._note(entry, entry_id)
-        json = with_entry_hash(stamped.canonical)
+        score_text = b"%d" % score
+        self._members[day, keys_of(entry, canonical)].append(
+            b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(score_text), score_text, len(entry_id), entry_id)
+        )
+        copy = content_member(entry.content_hash, score, entry.entry_id).encode()
+        self._copies[day].append(b"$1\r\n0\r\n$%d\r\n%b\r\n" % (len(copy), copy))
+        recorded = entry.recorded_at
+        if recorded >= self._agents.setdefault(entry.agent_id, recorded):
+            self._agents[entry.agent_id] = recorded
+        json = with_entry_hash(canonical)
         self.replies += 1
         return b"*4\r\n$4\r\nHSET\r\n$%d\r\naudit:entry:%b\r\n$4\r\njson\r\n$%d\r\n%b\r\n%b" % (
             len(entry_id) + 12,
@@ -115,27 +151,6 @@ class BatchPacker:
             json,
             expiry,
         )
-
-    def _note(self, entry: AuditEntry, entry_id: bytes) -> None:
-        score = epoch_us(entry.timestamp)
-        score_text = b"%d" % score
-        pair = b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
-            len(score_text),
-            score_text,
-            len(entry_id),
-            entry_id,
-        )
-        day = day_of(score)
-        self._days[day].append(pair)
-        copy = content_member(entry.content_hash, score, entry.entry_id).encode()
-        self._copies[day].append(b"$1\r\n0\r\n$%d\r\n%b\r\n" % (len(copy), copy))
-        keys = index_keys(entry)
-        self._touched[day].update(keys)
-        for key in keys:
-            self._indexes[key].append(pair)
-        recorded = epoch_us(entry.recorded_at)
-        if recorded >= self._agents.setdefault(entry.agent_id, recorded):
-            self._agents[entry.agent_id] = recorded
 
     def _expire_at(self, entry_id: bytes, second: int) -> bytes:
         self.replies += 1
@@ -148,34 +163,42 @@ class BatchPacker:
         )
 
     def _index_commands(self) -> Iterator[bytes]:
-        for day, pairs in self._days.items():
-            yield from self._add("ZADD", day_key(day), pairs, 2)
-        for day, keys in self._touched.items():
-            yield from self._add("SADD", touched_key(day), [_words(key) for key in keys], 1)
-        if self._days:
-            yield from self._list_days()
+        days: dict[str, list[bytes]] = defaultdict(list)
+        touched: dict[str, set[str]] = defaultdict(set)
+        indexes: dict[str, list[bytes]] = defaultdict(list)
+        for (day, keys), pairs in self._members.items():
+            days[day] += pairs
+            touched[day].update(keys)
+            for key in keys:
+                indexes[key] += pairs
+        for day, members in days.items():
+            yield from self._add("ZADD", day_key(day), members, 2)
+        for day, names in touched.items():
+            yield from self._add("SADD", touched_key(day), [_words(key) for key in names], 1)
+        if days:
+            yield from self._list_days(days)
         for day, copies in self._copies.items():
             yield from self._add("ZADD", content_key(day), copies, 2)
-        for key, pairs in self._indexes.items():
-            yield from self._add("ZADD", key, pairs, 2)
-        yield from self._list_agents_and_kinds()
+        for key, members in indexes.items():
+            yield from self._add("ZADD", key, members, 2)
+        yield from self._list_agents_and_kinds(indexes)
 
-    def _list_days(self) -> Iterator[bytes]:
+    def _list_days(self, days: Iterable[str]) -> Iterator[bytes]:
         """List the days; a known day keeps its due time unless something is due earlier."""
         if self._keeping.until_archived:
-            listed = [_words("+inf", day) for day in self._days]
+            listed = [_words("+inf", day) for day in days]
             yield from self._add("ZADD", DAYS, listed, 2, "NX")
         else:
             listed = [_words(str(second), day) for day, second in self._due.items()]
             yield from self._add("ZADD", DAYS, listed, 2, "LT")
 
-    def _list_agents_and_kinds(self) -> Iterator[bytes]:
+    def _list_agents_and_kinds(self, keys: Iterable[str]) -> Iterator[bytes]:
         if self._agents:
-            seen = [_words(str(at), agent) for agent, at in self._agents.items()]
+            seen = [_words(str(epoch_us(at)), agent) for agent, at in self._agents.items()]
             yield from self._add("ZADD", AGENTS, seen, 2, "GT")
             if self._keeping.until_archived:
                 yield self._expire(AGENTS)
-        kinds = {key[len(_KIND_PREFIX) :] for key in self._indexes if key.startswith(_KIND_PREFIX)}
+        kinds = {key[len(_KIND_PREFIX) :] for key in keys if key.startswith(_KIND_PREFIX)}
         unusual = [_words("0", name) for name in sorted(kinds - USUAL_KIND_NAMES)]
         if unusual:
             yield from self._add("ZADD", KINDS, unusual, 2)

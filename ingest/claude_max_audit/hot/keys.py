@@ -42,6 +42,7 @@ KEY_FORMS: Final[dict[str, str]] = {
     "audit:days": "zset",
     "audit:agents": "zset",
     "audit:kinds": "zset",
+    "audit:writer:{writer_id}": "string",
 }
 """Form of every key, with its Redis type."""
 
@@ -112,6 +113,11 @@ def content_key(day: str) -> str:
 def touched_key(day: str) -> str:
     """Index keys in which entries of this UTC day stand."""
     return f"audit:keys:{day}"
+
+
+def writer_key(writer_id: str) -> str:
+    """Mark of a writer: the number of the last entry that it brought."""
+    return f"audit:writer:{writer_id}"
 
 
 def archived_key(day: str) -> str:
@@ -222,9 +228,16 @@ _decode_named = msgspec.json.Decoder(_Named).decode
 def _named_in_metadata(entry: AuditEntry) -> _Named | None:
     """Read the two words of the metadata that are indexed, parsing only where they may be."""
     text = bytes(entry.metadata_json)
-    if b'"event_type"' in text or b'"decision_type"' in text or b"\\u" in text:
-        return _decode_named(text)
-    return None
+    return _decode_named(text) if may_name_words(text) else None
+
+
+def may_name_words(metadata_json: bytes) -> bool:
+    """Whether this metadata may have an `event_type` or a `decision_type`: a quick look."""
+    return (
+        b'"event_type"' in metadata_json
+        or b'"decision_type"' in metadata_json
+        or b"\\u" in metadata_json
+    )
 
 
 def _is_word(value: Any) -> bool:

@@ -106,7 +106,7 @@ class RedisLink:
         with self._connection() as connection:
             connection.send_packed_command([_packed(commands)])
             replies = _read(connection, len(commands))
-        return self._without_errors(replies)
+        return self.without_errors(replies)
 
     def send(self, parts: Iterable[bytes], count_replies: Callable[[], int]) -> None:
         """Send packed commands part by part, while later parts are still being made.
@@ -116,7 +116,7 @@ class RedisLink:
         with self._connection() as connection:
             connection.send_packed_command(parts)
             replies = _read(connection, count_replies())
-        self._without_errors(replies)
+        self.without_errors(replies)
 
     def change_unless_touched(
         self,
@@ -140,29 +140,43 @@ class RedisLink:
 
     def _exchange(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
         connection.send_packed_command([_packed(commands)])
-        return self._without_errors(_read(connection, len(commands)))
+        return self.without_errors(_read(connection, len(commands)))
+
+    def take_connection(self) -> Any:
+        """A connection of the pool, to be given back; raises as `ask` does."""
+        with self.failures_named():
+            return self._pool.get_connection()
+
+    def give_back(self, connection: Any, *, in_step: bool) -> None:
+        """Return a connection; unless every reply was read (`in_step`), it is closed first."""
+        if not in_step:
+            connection.disconnect()
+        self._pool.release(connection)
 
     @contextmanager
-    def _connection(self) -> Iterator[Any]:
+    def failures_named(self) -> Iterator[None]:
+        """Raise what goes wrong on a connection as ours."""
         from redis.exceptions import RedisError
 
         try:
-            connection: Any = self._pool.get_connection()
+            yield
         except (RedisError, OSError) as error:
             raise self._failure(error) from error
-        try:
-            yield connection
-        except (RedisError, OSError) as error:
-            connection.disconnect()
-            raise self._failure(error) from error
-        except BaseException:
-            # Replies may be outstanding (an interrupt, a part that could not be made).
-            connection.disconnect()
-            raise
-        finally:
-            self._pool.release(connection)
 
-    def _without_errors(self, replies: list[Any]) -> list[Any]:
+    @contextmanager
+    def _connection(self) -> Iterator[Any]:
+        connection = self.take_connection()
+        in_step = False
+        try:
+            with self.failures_named():
+                yield connection
+            in_step = True
+        finally:
+            # After a failure or an interrupt, replies may be outstanding.
+            self.give_back(connection, in_step=in_step)
+
+    def without_errors(self, replies: list[Any]) -> list[Any]:
+        """The replies, unless one of them is an error, which is raised as ours."""
         for reply in replies:
             if isinstance(reply, Exception):
                 raise self._failure(reply) from reply

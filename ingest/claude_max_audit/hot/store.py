@@ -18,12 +18,21 @@ from typing import Any
 from claude_max_audit.entry import AuditEntry, epoch_us
 from claude_max_audit.hot.batch import BatchPacker, Keeping, Stamped
 from claude_max_audit.hot.entries import UnreadableEntryError, load, load_json, load_readable
-from claude_max_audit.hot.keys import AGENTS, CROSS_SWARM, day_key, day_of, entry_key
+from claude_max_audit.hot.keys import (
+    AGENTS,
+    CROSS_SWARM,
+    day_key,
+    day_of,
+    entry_key,
+    writer_key,
+)
 from claude_max_audit.hot.link import RedisLink
+from claude_max_audit.hot.mark import mark_of
 from claude_max_audit.hot.members import Member, Members, Window, chunks_of
 from claude_max_audit.hot.prune import HotPruner
 from claude_max_audit.hot.reader import HotReader
 from claude_max_audit.hot.release import HotRelease
+from claude_max_audit.hot.stream import RedisStream
 from claude_max_audit.hot.view import View
 from claude_max_audit.query import Query, Span
 from claude_max_audit.results import Page
@@ -120,8 +129,27 @@ class HotStore:
         Idempotent: after an error, or in doubt, write the same batch again.
         """
         if batch:
-            packer = BatchPacker(batch, self._keeping, self._clock())
-            self._link.send(packer.parts(), lambda: packer.replies)
+            self._send([stamped.canonical for stamped in batch], marked=False)
+
+    def append_marked(self, batch: Sequence[bytes]) -> None:
+        """Write canonical bytes of one writer as `append_batch` does, and its mark."""
+        self._send(batch, marked=True)
+
+    def pack(self, batch: Sequence[bytes]) -> BatchPacker:
+        """Canonical bytes of one writer as the commands of a batch, the mark with them."""
+        return BatchPacker(batch, self._keeping, self._clock(), marked=True)
+
+    def open_stream(self) -> RedisStream:
+        """A line on which packed batches may be in flight; it connects when used."""
+        return RedisStream(self._link)
+
+    def marked(self, writer_id: str) -> int:
+        """Number of the last entry that a writer is marked to have brought; 0 if none."""
+        return mark_of(self._link.ask([("GET", writer_key(writer_id))])[0])
+
+    def _send(self, batch: Sequence[bytes], *, marked: bool) -> None:
+        packer = BatchPacker(batch, self._keeping, self._clock(), marked=marked)
+        self._link.send(packer.parts(), lambda: packer.replies)
 
     def page(self, query: Query, limit: int, offset: int) -> Page:
         """Entries that fit, newest first by (timestamp, entry id), and their exact number.

@@ -1,8 +1,9 @@
 """Adoption: a living process carries what a dead one left in its spool, in order, once.
 
 A dead writer's folder is known by its free lock. Its entries go to the same store by the
-same idempotent batches, so an adopter that dies too is followed by another. A segment with
-bytes that do not fit is read as far as it can be, then set aside and reported.
+same idempotent batches, so an adopter that dies too is followed by another. What the store
+answered for stays a few seconds more, and goes again if the store lost it meanwhile. A
+segment with bytes that do not fit is read as far as it can be, then set aside and reported.
 """
 
 from __future__ import annotations
@@ -10,62 +11,90 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from claude_max_audit.sink import Sink
 from claude_max_audit.spool.folder import (
     adopt_folder,
+    is_settled,
     remove_folder,
+    rests,
     segments_in,
     set_aside,
+    settle_file,
     writer_folders,
 )
-from claude_max_audit.spool.segment import Unfit, read_frames
+from claude_max_audit.spool.segment import DONE_SUFFIX, Unfit, number_of, read_frames
+from claude_max_audit.spool.spool import LOSS_SECONDS
 
 _log = logging.getLogger("claude_max_audit")
 
 
-def adopt_dead_writers(directory: Path, sink: Sink) -> int:
-    """Carry every dead writer's entries to `sink`; returns how many.
+class Adopted(NamedTuple):
+    """How many entries were carried, and whether dead writers' folders remain for a while."""
 
-    Raises what the sink raises; what was not carried then stays for the next try.
+    carried: int
+    remains: bool
+
+
+def adopt_dead_writers(directory: Path, sink: Sink) -> Adopted:
+    """Carry every dead writer's entries to `sink`.
+
+    Raises what the sink raises; what was not carried then stays for the next try. A folder
+    that cannot be read is reported and left alone.
     """
-    carried = 0
+    carried, remains = 0, False
     for folder in writer_folders(directory):
-        lock_fd = adopt_folder(folder)
-        if lock_fd is None:
-            continue
         try:
-            for segment in segments_in(folder):
-                carried += _carry_segment(segment, sink)
-            remove_folder(folder)
-        finally:
-            os.close(lock_fd)
+            if rests(folder, LOSS_SECONDS):
+                remains = True
+                continue
+            lock_fd = adopt_folder(folder)
+            if lock_fd is None:
+                continue
+            try:
+                carried += _carry_folder(folder, sink)
+                remains = remains or folder.exists()
+            finally:
+                os.close(lock_fd)
+        except OSError as failure:
+            _log.warning("the spool folder %s cannot be adopted: %s", folder, failure)
     if carried:
         _log.info("carried %d entries from the spools of processes that ended", carried)
+    return Adopted(carried, remains)
+
+
+def _carry_folder(folder: Path, sink: Sink) -> int:
+    """Carry what the store lacks; remove what it can no longer lose."""
+    held = sink.held_of(folder.name)
+    carried = 0
+    for segment in segments_in(folder):
+        carried += _carry_segment(segment, sink, held)
+    for segment in segments_in(folder):
+        if held is None or is_settled(segment, LOSS_SECONDS):
+            segment.unlink()
+    remove_folder(folder)
     return carried
 
 
-def _carry_segment(segment: Path, sink: Sink) -> int:
-    """Carry one segment and remove it, or set it aside when part of it does not fit."""
-    batch: list[bytes] = []
-    carried = 0
+def _carry_segment(segment: Path, sink: Sink, held: int | None) -> int:
+    """Carry one segment unless the store still has it; set it aside if part does not fit."""
+    payloads: list[bytes] = []
     unfit: Unfit | None = None
     for frame in read_frames(segment):
         if isinstance(frame, Unfit):
             unfit = frame
-            continue
-        batch.append(frame)
-        if len(batch) >= sink.best_batch:
-            sink.write(batch)
-            carried += len(batch)
-            batch = []
-    if batch:
-        sink.write(batch)
-        carried += len(batch)
+        else:
+            payloads.append(frame)
+    answered = segment.suffix == DONE_SUFFIX
+    if answered and (held is None or not payloads or number_of(payloads[-1]) <= held):
+        return 0
+    for start in range(0, len(payloads), sink.best_batch):
+        sink.write(payloads[start : start + sink.best_batch])
     # Killed here: the segment is carried again by the next adopter, which changes nothing.
     if unfit is None:
-        segment.unlink()
+        settle_file(segment)
     else:
         place = set_aside(segment)
         _log.error("spool segment %s, kept as %s: %s", segment.name, place, unfit.reason)
-    return carried
+    return len(payloads)

@@ -11,21 +11,50 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from time import time
+
+from claude_max_audit.spool.segment import DONE_SUFFIX, OPEN_SUFFIX
 
 LOCK_NAME = "lock"
 REJECTED_NAME = "rejected"
-_SEGMENT_SUFFIX = ".wal"
 _UNBORN_SUFFIX = ".new"
 
 
 def segment_path(folder: Path, number: int) -> Path:
     """Return the path of a writer's segment; names sort in the order of writing."""
-    return folder / f"{number:010d}{_SEGMENT_SUFFIX}"
+    return folder / f"{number:010d}{OPEN_SUFFIX}"
 
 
 def segments_in(folder: Path) -> list[Path]:
     """Return a writer's segment files in the order in which they were written."""
-    return sorted(folder.glob(f"*{_SEGMENT_SUFFIX}"))
+    return sorted(p for p in folder.iterdir() if p.suffix in (OPEN_SUFFIX, DONE_SUFFIX))
+
+
+def is_settled(segment: Path, seconds: float) -> bool:
+    """Whether the store answered for a segment at least `seconds` ago.
+
+    After a step of the clock it may look younger or older than it is; what looks younger
+    than now counts as old, so that nothing stays for ever.
+    """
+    if segment.suffix != DONE_SUFFIX:
+        return False
+    return not 0 <= time() - segment.stat().st_mtime < seconds
+
+
+def settle_file(segment: Path) -> Path:
+    """Name a dead writer's segment as one that the store answered for, now."""
+    done = segment.with_suffix(DONE_SUFFIX)
+    segment.rename(done)
+    os.utime(done)
+    return done
+
+
+def rests(folder: Path, seconds: float) -> bool:
+    """Whether all in a folder is answered for, some of it less than `seconds` ago."""
+    segments = segments_in(folder)
+    return all(path.suffix == DONE_SUFFIX for path in segments) and not all(
+        is_settled(path, seconds) for path in segments
+    )
 
 
 def claim_folder(folder: Path) -> int:
@@ -43,6 +72,16 @@ def claim_folder(folder: Path) -> int:
         os.close(lock_fd)
         raise
     return lock_fd
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names of a writer's segments onto the disk, and the folder's own."""
+    for path in (folder, folder.parent):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 def adopt_folder(folder: Path) -> int | None:

@@ -31,7 +31,10 @@ class GroupCommit:
             self._asked.notify()
 
     def wait(self, seq: int) -> None:
-        """Block until entry `seq` is on the disk; raises `OSError` when the disk fails."""
+        """Block until entry `seq` is on the disk; raises `OSError` when the disk fails.
+
+        The entry is in the spool all the same, and goes on to the store.
+        """
         done: Future[None] = Future()
 
         def tell(failure: BaseException | None) -> None:
@@ -55,10 +58,6 @@ class GroupCommit:
                 if not self._waiting:
                     return
                 served, self._waiting = self._waiting, []
-            failure: BaseException | None = None
-            try:
-                self._spool.sync()
-            except OSError as failed:
-                failure = failed
-            for _, tell in served:
-                tell(failure)
+            self._spool.sync()
+            for seq, tell in served:
+                tell(self._spool.failure_of(seq))

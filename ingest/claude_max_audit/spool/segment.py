@@ -7,7 +7,8 @@ the frames; the file is allocated whole, so that a full disk shows when the segm
 made and never as a signal while an agent logs.
 
 The payload is copied in before its length, so a process killed at any instruction leaves
-either a whole frame, or none, or one whose CRC does not fit: the torn last frame.
+either a whole frame, or none, or one whose CRC does not fit: the torn last frame. A file that
+ends in `.wal` may hold entries that the store lacks; in `.done`, the store answered for all.
 """
 
 from __future__ import annotations
@@ -18,9 +19,14 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from zlib import crc32
 
+import msgspec
+
 MAGIC = b"CMASPL01"
+OPEN_SUFFIX = ".wal"
+DONE_SUFFIX = ".done"
 _HEADER = struct.Struct("<8s16sQ")
 _FRAME = struct.Struct("<II")
 HEADER_BYTES = _HEADER.size
@@ -40,8 +46,9 @@ class Unfit:
 class Segment:
     """A segment that this process appends to and reads from.
 
-    One thread at a time appends; another may read what lies below `end` meanwhile. With
-    `path` None the bytes are this process's memory only.
+    One thread at a time appends; another may read what lies below `end` meanwhile, and folds,
+    settles and releases segments that are full. With `path` None the bytes are this process's
+    memory only.
     """
 
     def __init__(
@@ -53,9 +60,10 @@ class Segment:
         self.end = HEADER_BYTES
         self.first_seq = first_seq
         self.last_seq = first_seq - 1
-        self.confirmed_at: float | None = None
-        self.confirmed_seq = 0
+        self.made_at = monotonic()
+        self.settled_at = 0.0
         self._fd = -1
+        self._bytes: mmap.mmap | None
         if path is None:
             self._bytes = mmap.mmap(-1, capacity)
         else:
@@ -75,24 +83,28 @@ class Segment:
         stop = start + FRAME_BYTES + len(payload)
         if stop > self.capacity:
             return False
-        self._bytes[start + FRAME_BYTES : stop] = payload
+        data = self._bytes
+        assert data is not None, "only the newest segment is appended to"
+        data[start + FRAME_BYTES : stop] = payload
         # Killed here: the length is still zero, and the frame was never there.
-        _FRAME.pack_into(self._bytes, start, len(payload), crc32(payload))
+        _FRAME.pack_into(data, start, len(payload), crc32(payload))
         self.last_seq += 1
         self.end = stop
         return True
 
     def read(self, offset: int) -> tuple[bytes, int]:
         """Return the payload of the frame at `offset` and the offset of the next."""
-        length, _ = _FRAME.unpack_from(self._bytes, offset)
+        data = self._bytes or self._unfold()
+        length, _ = _FRAME.unpack_from(data, offset)
         start = offset + FRAME_BYTES
-        return self._bytes[start : start + length], start + length
+        return data[start : start + length], start + length
 
     def offset_of(self, seq: int) -> int:
         """Return where the frame with this number begins; `seq` lies within the segment."""
+        data = self._bytes or self._unfold()
         offset = HEADER_BYTES
         for _ in range(seq - self.first_seq):
-            offset += FRAME_BYTES + int(_FRAME.unpack_from(self._bytes, offset)[0])
+            offset += FRAME_BYTES + int(_FRAME.unpack_from(data, offset)[0])
         return offset
 
     def sync(self) -> None:
@@ -100,18 +112,48 @@ class Segment:
         if self._fd >= 0:
             os.fdatasync(self._fd)
 
+    def fold(self) -> None:
+        """Let go of the memory and the descriptor of a full segment; reading maps it again."""
+        if self.path is not None:
+            self.close()
+
+    def cut(self) -> None:
+        """Give back the room that the segment did not need; nothing is appended any more."""
+        if self.path is not None:
+            os.truncate(self.path, self.end)
+
+    def settle(self) -> None:
+        """Name the file as one that the store answered for, now."""
+        self.settled_at = monotonic()
+        if self.path is None:
+            return
+        self.cut()
+        # Killed here or before: whoever adopts it sends it once more.
+        done = self.path.with_suffix(DONE_SUFFIX)
+        self.path.rename(done)
+        os.utime(done)
+        self.path = done
+
     def close(self) -> None:
         """Let go of the memory and the file, which stays."""
-        self._bytes.close()
+        if self._bytes is not None:
+            self._bytes.close()
+            self._bytes = None
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def release(self) -> None:
-        """Close and remove the file: every frame is safe in the store."""
+        """Close and remove the file: the store keeps every frame."""
         self.close()
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+
+    def _unfold(self) -> mmap.mmap:
+        assert self.path is not None, "memory is never folded"
+        with self.path.open("rb") as file:
+            self._bytes = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        return self._bytes
 
 
 def read_frames(path: Path) -> Iterator[bytes | Unfit]:
@@ -159,6 +201,15 @@ def _next_whole_entry(data: bytes, start: int) -> int | None:
             return at - FRAME_BYTES
         at = data.find(_ENTRY_START, at + 1)
     return None
+
+
+class _Numbered(msgspec.Struct):
+    writer_seq: int = 0
+
+
+def number_of(payload: bytes) -> int:
+    """The writer's number of an entry; raises `ValueError` for bytes that are not one."""
+    return msgspec.json.decode(payload, type=_Numbered).writer_seq
 
 
 def header_of(path: Path) -> tuple[str, int] | None:

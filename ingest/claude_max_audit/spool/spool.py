@@ -1,9 +1,9 @@
-"""The spool: this process's write-ahead log, which holds what the store has not confirmed.
+"""The spool: this process's write-ahead log, which holds what the store may not have.
 
 One folder a writer, `{spool_dir}/{writer_id}/`, with numbered segments and a lock that dies
 with the process. Callers append under `lock`; one writer thread reads in order, confirms,
-and releases whole segments once the store can no longer lose them. With `durable=False`
-the same segments live in memory only.
+and tidies. A segment that the store answered for stays for a while, because the store may
+still lose it. With `durable=False` the same segments live in memory only.
 """
 
 from __future__ import annotations
@@ -15,23 +15,26 @@ from pathlib import Path
 from time import monotonic
 
 from claude_max_audit.errors import SpoolFullError
-from claude_max_audit.settings import SEGMENT_BYTES, SPOOL_BYTES
-from claude_max_audit.spool.folder import claim_folder, remove_folder, segment_path
-from claude_max_audit.spool.segment import FRAME_BYTES, HEADER_BYTES, Segment
+from claude_max_audit.settings import KEEP_BYTES, KEEP_SECONDS, SEGMENT_BYTES, SPOOL_BYTES
+from claude_max_audit.spool.folder import claim_folder, remove_folder, segment_path, sync_folder
+from claude_max_audit.spool.segment import FRAME_BYTES, HEADER_BYTES, Segment, number_of
 
 _FIRST_SEGMENT_BYTES = 256 * 1024
 """A short process should not pay for a long one's segment; sizes double up to the full one."""
 
-RELEASE_AFTER_SECONDS = 2.0
-"""How long a confirmed segment stays: Redis with `appendfsync everysec` may lose the last
-second of what it answered, and gets it again from here."""
+LOSS_SECONDS = 4.0
+"""How long an answered segment stays at least. Redis with `appendfsync everysec` may put a
+write off for two seconds, and what it wrote is on its disk a second later, or a little more."""
+
+_RENEW_SECONDS = 600.0
+"""Age at which a segment with room left is given up, so that no answered entry stays long."""
 
 
 class Spool:
     """An ordered queue of canonical bytes on disk (or in memory), written and read in place.
 
     `appended` and `confirmed` count this spool's entries from 1; what lies between them is
-    not in the store. Every method but `read` wants `lock` held or takes it, as it says.
+    not in the store. Only the writer thread calls `read`, `confirm`, `rewind` and `tidy`.
     """
 
     def __init__(
@@ -40,10 +43,18 @@ class Spool:
         writer_id: str,
         *,
         durable: bool = True,
+        synced: bool = False,
         max_bytes: int = SPOOL_BYTES,
         segment_bytes: int = SEGMENT_BYTES,
+        keep_seconds: float = KEEP_SECONDS,
+        keep_bytes: int = KEEP_BYTES,
     ) -> None:
-        """Make the writer's folder and lock it; raises `OSError` when it cannot be made."""
+        """Make the writer's folder and lock it; raises `OSError` when it cannot be made.
+
+        With `synced`, somebody calls `sync`. Answered segments are kept for `keep_seconds`
+        (0: not at all) while they have no more than `keep_bytes`, and for `LOSS_SECONDS` in
+        any case that leaves room for new ones.
+        """
         self.writer_id = writer_id
         self.folder = directory / writer_id
         self.lock = threading.Lock()
@@ -51,10 +62,20 @@ class Spool:
         self.confirmed = 0
         self.bytes_held = 0
         self._durable = durable
+        self._synced = synced
         self._max_bytes = max_bytes
+        self._keep_seconds = keep_seconds
+        self._keep_bytes = keep_bytes
         self._full_segment_bytes = segment_bytes
         self._next_bytes = min(_FIRST_SEGMENT_BYTES, segment_bytes)
         self._segments: deque[Segment] = deque()
+        self._kept: deque[Segment] = deque()
+        self._full: list[Segment] = []
+        self._unsynced: list[Segment] = []
+        self._folder_synced = 0
+        self._unsure: tuple[int, OSError] | None = None
+        self._files = threading.Lock()
+        self._renewing = False
         self._made = 0
         self._reading: Segment | None = None
         self._offset = HEADER_BYTES
@@ -65,30 +86,55 @@ class Spool:
         """Entries that the store has not confirmed."""
         return self.appended - self.confirmed
 
+    @property
+    def keeps(self) -> bool:
+        """Whether answered segments are kept that the store may still lose."""
+        return bool(self._kept)
+
     def append(self, payload: bytes) -> None:
         """Keep one entry (call with `lock` held); it survives `kill -9` on return.
 
         Raises `SpoolFullError` when the bound or the disk leaves no room: nothing was kept.
         """
         segments = self._segments
-        if not segments or not segments[-1].append(payload):
+        if not segments or self._renewing or not segments[-1].append(payload):
             self._add_segment(len(payload))
             segments[-1].append(payload)
+            self._renewing = False
         self.appended += 1
 
-    def sync(self) -> int:
-        """Put everything appended so far onto the disk; returns the last number that is."""
-        with self.lock:
-            reached = self.appended
-            unconfirmed = [s for s in self._segments if s.last_seq > self.confirmed]
-        for segment in unconfirmed:
-            segment.sync()
-        return reached
+    def sync(self) -> None:
+        """Put everything appended so far onto the disk; `failure_of` says what went wrong."""
+        with self._files:  # Meanwhile no segment is folded or removed.
+            with self.lock:
+                unsynced, made = list(self._unsynced), self._made
+            try:
+                for segment in unsynced:
+                    segment.sync()
+                if self._folder_synced != made:
+                    sync_folder(self.folder)
+                    self._folder_synced = made
+            except OSError as failure:
+                with self.lock:
+                    self._unsure = self.appended, failure
+                    self._renewing = True
+            with self.lock:
+                newest = self._segments[-1] if self._segments else None
+                self._unsynced = [s for s in self._unsynced if s is newest or s not in unsynced]
+
+    def failure_of(self, number: int) -> OSError | None:
+        """Why this entry may not be on the disk although it was synced; None if it is.
+
+        After a failed fdatasync the system may take the same bytes for written, so nothing
+        that was appended before it is ever called safe. It is still carried to the store.
+        """
+        unsure = self._unsure
+        return unsure[1] if unsure is not None and number <= unsure[0] else None
 
     def read(self, most: int, most_bytes: int) -> list[bytes]:
         """Return the next entries in order, and move on; empty when all were read.
 
-        Only the writer thread calls it, without the lock: bytes below `end` never change.
+        Reads without the lock: bytes below `end` never change.
         """
         batch: list[bytes] = []
         size = 0
@@ -111,8 +157,11 @@ class Spool:
     def rewind(self, *, to_oldest: bool = False) -> None:
         """Read again from the first unconfirmed entry, or from the oldest one still here."""
         with self.lock:
-            if to_oldest and self._segments:
-                self.confirmed = min(self.confirmed, self._segments[0].first_seq - 1)
+            if to_oldest:
+                self._segments.extendleft(reversed(self._kept))
+                self._kept.clear()
+                if self._segments:
+                    self.confirmed = min(self.confirmed, self._segments[0].first_seq - 1)
             self._reading = None
             for segment in self._segments:
                 if segment.last_seq > self.confirmed:
@@ -120,38 +169,56 @@ class Spool:
                     self._offset = segment.offset_of(self.confirmed + 1)
                     break
 
-    def release(self, *, at_once: bool = False) -> None:
-        """Remove segments whose entries the store confirmed long enough ago."""
+    def oldest_number(self) -> int | None:
+        """The writer's number of the oldest entry that is still here; None if there is none."""
         with self.lock:
-            now = monotonic()
-            while self._segments and self._segments[0].last_seq <= self.confirmed:
-                segment = self._segments[0]
-                if segment.confirmed_at is None or segment.confirmed_seq != segment.last_seq:
-                    segment.confirmed_at, segment.confirmed_seq = now, segment.last_seq
-                if not at_once and now - segment.confirmed_at < RELEASE_AFTER_SECONDS:
-                    return
-                self._segments.popleft()
-                self.bytes_held -= segment.capacity
-                if self._reading is segment:
-                    self._reading = None
-                segment.release()
+            for segment in (*self._kept, *self._segments):
+                if segment.end > HEADER_BYTES:
+                    return number_of(segment.read(HEADER_BYTES)[0])
+        return None
+
+    def tidy(self, *, releasing: bool = True) -> None:
+        """Let full segments go from memory, and answered ones from the disk in their time.
+
+        Without `releasing` nothing leaves the disk: the store does not answer, and may have
+        lost what it answered before.
+        """
+        with self._files:
+            for segment in self._foldable():
+                segment.fold()
+            for segment in self._newly_answered():
+                segment.fold()
+                segment.settle()
+                with self.lock:
+                    self._kept.append(segment)
+            if releasing:
+                for segment in self._over_kept():
+                    segment.release()
 
     def close(self) -> None:
-        """Let go of everything; the folder goes too when the store holds all that was in it."""
-        if self.pending == 0:
-            self.release(at_once=True)
+        """Let go of everything; what the store may lack or lose stays for who comes next."""
+        with self._files:
+            if self.pending == 0:
+                for segment in self._segments:
+                    segment.settle()
+                self._kept.extend(self._segments)
+                self._segments.clear()
+                for segment in self._over_kept(closing=True):
+                    segment.release()
+            for segment in self._segments:
+                segment.cut()
         self.abandon()
         if self._lock_fd >= 0:
-            if self.pending == 0:
-                remove_folder(self.folder)
+            remove_folder(self.folder)
             os.close(self._lock_fd)
             self._lock_fd = -1
 
     def abandon(self) -> None:
         """Close every segment and leave the files: a forked child lets go of its parent's."""
-        for segment in self._segments:
+        for segment in (*self._kept, *self._segments):
             segment.close()
         self._segments.clear()
+        self._kept.clear()
         self._reading = None
 
     def let_go_of_lock(self) -> None:
@@ -163,31 +230,94 @@ class Spool:
     def _advance(self) -> bool:
         """Go on to the next segment that has something to read; False when there is none."""
         with self.lock:
-            if self._reading is not None and self._offset < self._reading.end:
+            before = self._reading
+            if before is not None and self._offset < before.end:
                 return True  # More was appended since the reader looked.
-            following = False
+            following = before is None
             for segment in self._segments:
-                if self._reading is None or following:
-                    if segment.last_seq <= self.confirmed:
-                        continue
+                if following and segment.last_seq > self.confirmed:
                     self._reading, self._offset = segment, HEADER_BYTES
-                    return segment.end > HEADER_BYTES
-                following = segment is self._reading
+                    if before is not None:
+                        self._full.append(before)
+                    return True
+                following = following or segment is before
             return False
 
+    def _foldable(self) -> list[Segment]:
+        """Full segments in memory that nobody reads or syncs."""
+        with self.lock:
+            stay = [s for s in self._full if s is self._reading or s in self._unsynced]
+            fold = [s for s in self._full if s not in stay]
+            self._full = stay
+        return fold
+
+    def _newly_answered(self) -> list[Segment]:
+        """Segments whose entries are all confirmed, and which are no longer appended to."""
+        answered: list[Segment] = []
+        with self.lock:
+            while self._segments and self._segments[0].last_seq <= self.confirmed:
+                segment = self._segments[0]
+                if len(self._segments) == 1:
+                    if monotonic() - segment.made_at < _RENEW_SECONDS:
+                        break  # It is still being appended to.
+                    if segment in self._unsynced:
+                        self._unsynced.remove(segment)
+                elif segment in self._unsynced:
+                    break
+                self._segments.popleft()
+                if self._reading is segment:
+                    self._reading = None
+                answered.append(segment)
+        return answered
+
+    def _over_kept(self, *, closing: bool = False) -> list[Segment]:
+        """Kept segments whose time is over, or that are too many."""
+        now = monotonic()
+        over: list[Segment] = []
+        least = min(LOSS_SECONDS, self._keep_seconds)
+        most = least if closing else self._keep_seconds
+        with self.lock:
+            kept_bytes = sum(segment.end for segment in self._kept)
+            while self._kept:
+                segment = self._kept[0]
+                age = now - segment.settled_at
+                if age < least or (age < most and kept_bytes <= self._keep_bytes):
+                    break
+                kept_bytes -= segment.end
+                over.append(self._let_go())
+        return over
+
+    def _let_go(self) -> Segment:
+        segment = self._kept.popleft()
+        self.bytes_held -= segment.capacity
+        return segment
+
     def _add_segment(self, payload_bytes: int) -> None:
+        """Make room for a payload; what Redis answered for gives way to what it lacks."""
         needed = HEADER_BYTES + FRAME_BYTES + payload_bytes
         capacity = max(self._next_bytes, needed)
+        while self.bytes_held + capacity > self._max_bytes and self._kept:
+            self._let_go().release()
         if self.bytes_held + capacity > self._max_bytes:
             raise SpoolFullError(
                 str(self.folder), f"it holds {self.bytes_held} of {self._max_bytes} bytes"
             )
-        path = segment_path(self.folder, self._made + 1) if self._durable else None
-        try:
-            segment = Segment(self.writer_id, self.appended + 1, capacity, path)
-        except OSError as full:
-            raise SpoolFullError(str(self.folder), full.strerror or str(full)) from full
+        segment = self._allocated(capacity)
+        if self._segments:
+            self._full.append(self._segments[-1])
         self._made += 1
         self._next_bytes = min(self._next_bytes * 2, self._full_segment_bytes)
         self.bytes_held += capacity
         self._segments.append(segment)
+        if self._synced:
+            self._unsynced.append(segment)
+
+    def _allocated(self, capacity: int) -> Segment:
+        path = segment_path(self.folder, self._made + 1) if self._durable else None
+        while True:
+            try:
+                return Segment(self.writer_id, self.appended + 1, capacity, path)
+            except OSError as full:
+                if not self._kept:
+                    raise SpoolFullError(str(self.folder), full.strerror or str(full)) from full
+                self._let_go().release()
