@@ -30,6 +30,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
+    "demo": Command("demo", "see everything work, on your transcripts or a generated swarm"),
     "import": Command("import_", "read transcripts or event files into the trail"),
     "log": Command("log", "log one entry: message, access, decision, security or metric"),
     "search": Command("search", "find entries by agent, swarm, severity, time or meaning"),
@@ -118,7 +119,7 @@ def _command_parser(
 
 def _guarded(module: CommandModule, args: argparse.Namespace) -> int:
     """Run the command; an expected failure becomes one line on stderr and a code."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    _log_to_stderr()
     try:
         code = module.run(args)
         sys.stdout.flush()
@@ -135,6 +136,13 @@ def _guarded(module: CommandModule, args: argparse.Namespace) -> int:
         return _tell(str(unknown.args[0]) if unknown.args else "not found", FAILED)
     except (AuditError, ValueError, TypeError, OSError) as failed:
         return _tell(str(failed) or type(failed).__name__, FAILED)
+
+
+def _log_to_stderr() -> None:
+    """Show warnings. The level is the handler's: Prefect's loggers take no notice of the root's."""
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[handler])
 
 
 def _unknown(name: str) -> str:

@@ -7,6 +7,7 @@ catches up. It may be killed, retried or run twice at once (see `audit_storage.a
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from time import monotonic
 from typing import Annotated
 
 from prefect import flow, task
@@ -29,6 +30,9 @@ from claude_max_audit.entry import AuditEntry
 from claude_max_audit.settings import load_settings
 
 JOB = "daily-archive"
+
+TELL_SECONDS = 5.0
+"""Least time between two lines of the log about the index."""
 
 
 @flow(name=JOB, log_prints=True)
@@ -85,9 +89,19 @@ class _LateIndex:
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
+        self._indexed = 0
+        self._told_at = monotonic()
 
     def add(self, entries: list[AuditEntry]) -> object:
-        return self._stores.index.add(entries)
+        added = self._stores.index.add(entries, self._tell)
+        self._indexed += len(entries)
+        return added
+
+    def _tell(self, done: int, _: int) -> None:
+        """Print how far the index is; it is the slowest part of an archive."""
+        if monotonic() - self._told_at >= TELL_SECONDS:
+            self._told_at = monotonic()
+            print(f"index: {self._indexed + done:,} entries by words and by meaning")
 
 
 def _record(run: JobRun, report: DayReport) -> None:

@@ -31,6 +31,13 @@ _TYPE_STYLES = {
 }
 
 
+def in_brief(entry: AuditEntry, width: int) -> Text:
+    """Return an entry as one indented line: when, who, and the text's beginning."""
+    head = f"    {entry.timestamp:%Y-%m-%d %H:%M}  {one_line(who(entry), 36)}"
+    view = Text(no_wrap=True, overflow="ellipsis").append(head, style="dim")
+    return view.append(f"  {said(entry, max(width - len(head) - 2, 20))}")
+
+
 def in_list(entry: AuditEntry, width: int) -> Text:
     """Return an entry as three lines: when, what and who; the text's beginning; the citation."""
     view = Text(no_wrap=True, overflow="ellipsis")

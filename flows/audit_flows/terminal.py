@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any, TextIO
 
 from rich.box import SIMPLE_HEAD
@@ -25,6 +26,9 @@ PIPED_WIDTH = 100
 
 MAX_WIDTH = 120
 """Most columns used on a terminal: longer lines are hard to read."""
+
+TELL_SECONDS = 5.0
+"""Least time between two lines about long work where there is no terminal to redraw."""
 
 _UNPRINTABLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -128,6 +132,34 @@ class Terminal:
         with bar:
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+    @contextmanager
+    def telling(self, what: str) -> Iterator[Callable[[str], None]]:
+        """Show on stderr that `what` goes on, and the newest line of what it tells.
+
+        Without a terminal, a line is written now and then. Yields what takes the lines.
+        """
+        if self.as_json:
+            yield lambda _: None
+        elif self._err.is_terminal:
+            with self._err.status(plain(f"{what} …")) as status:
+                yield lambda line: status.update(plain(one_line(f"{what}: {line}", self.width - 4)))
+        else:
+            yield _now_and_then(lambda line: self.remark(f"{what}: {one_line(line, PIPED_WIDTH)}"))
+
+
+def _now_and_then(tell: Callable[[str], None]) -> Callable[[str], None]:
+    """Return what passes a line on when some seconds have gone by since the last one."""
+    told_at = monotonic()
+
+    def maybe(line: str) -> None:
+        nonlocal told_at
+        if monotonic() - told_at >= TELL_SECONDS:
+            tell(line)
+            told_at = monotonic()
+
+    return maybe
 
 
 def fields(rows: Iterable[tuple[str, RenderableType]], indent: int = 2) -> Table:

@@ -90,13 +90,14 @@ def summary(report: ImportReport) -> RenderableType:
     parts: list[RenderableType] = [fields(_facts(report))]
     if report.passed_over:
         parts.append(Text("\n  lines that gave no entry, and the first of each kind", style="dim"))
-        parts.append(_passed_over(report))
+        parts.append(passed_over_table(report))
     for name, reason in report.unreadable.items():
         parts.append(Text(f"could not be read: {printable(name)} ({reason})", style="red"))
     return Group(*parts)
 
 
-def _passed_over(report: ImportReport) -> Table:
+def passed_over_table(report: ImportReport) -> Table:
+    """Return the lines that gave no entry: how many, why, and the first of each kind."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(justify="right", min_width=8)
     table.add_column()
