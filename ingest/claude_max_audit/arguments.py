@@ -119,7 +119,7 @@ def metadata_json(name: str, value: Any) -> msgspec.Raw:
     """Return the JSON text (keys sorted, no white space) of a caller's metadata mapping."""
     if not value and (value is None or isinstance(value, Mapping)):
         return NO_METADATA
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a mapping of text to JSON values, not {_kind(value)}")
     try:
         if fault := _json_fault(value):
@@ -138,15 +138,22 @@ def metadata_json(name: str, value: Any) -> msgspec.Raw:
 
 
 _INTEGER_LIMIT = 2**63
+_PLAIN = frozenset({str, bool, type(None)})
+"""Types of which JSON can hold every value."""
 
 
 def _json_fault(value: Any) -> str | None:
     """Return None if JSON can hold `value` exactly, else the path to what it cannot and why."""
-    if isinstance(value, Mapping):
+    if type(value) in _PLAIN:
+        return None
+    if type(value) is dict or isinstance(value, Mapping):
         for key, inner in value.items():
             if not isinstance(key, str):
                 return f" has the key {key!r}; JSON keys are text"
-            if type(inner) is not str and (fault := _json_fault(inner)):
+            kind = type(inner)
+            if kind in _PLAIN or (kind is int and -_INTEGER_LIMIT <= inner < _INTEGER_LIMIT):
+                continue
+            if fault := _json_fault(inner):
                 return f"[{key!r}]{fault}"
     elif isinstance(value, list | tuple):
         for at, inner in enumerate(value):

@@ -76,8 +76,8 @@ def _asks(
 class _AtOnce(SyncAuditor):
     """The same `log_*` without any waiting: the event loop does that its own way."""
 
-    def _keep(self, entry_type: AuditEntryType, agent_id: str, **fields: Any) -> EntryId:
-        return self._trail.record(entry_type, agent_id, **fields)
+    def _keep(self, entry_type: AuditEntryType, agent_id: str, fields: dict[str, Any]) -> EntryId:
+        return self._trail.record(entry_type, agent_id, fields)
 
 
 class BatchQueue:

@@ -85,7 +85,8 @@ class Recorder:
         `timestamp` defaults to now; naive ones are taken as UTC. `size_bytes` defaults to the
         content's UTF-8 bytes. Raises `TypeError` or `ValueError` naming the argument.
         """
-        entry_type = word("entry_type", entry_type, AuditEntryType)
+        if type(entry_type) is not AuditEntryType:
+            entry_type = word("entry_type", entry_type, AuditEntryType)
         agent_id = identifier("agent_id", agent_id)
         swarm, swarms = _swarms(swarm_id, from_swarm, to_swarm)
         if len(swarms) > 1:
@@ -112,10 +113,12 @@ class Recorder:
             agent_id=agent_id,
             swarm_id=swarm,
             swarm_ids=swarms,
-            from_agent=None if from_agent is None else identifier("from_agent", from_agent),
+            from_agent=from_agent
+            if from_agent is None or from_agent is agent_id
+            else identifier("from_agent", from_agent),
             to_agent=None if to_agent is None else identifier("to_agent", to_agent),
-            message_type=None
-            if message_type is None
+            message_type=message_type
+            if message_type is None or type(message_type) is MessageType
             else word("message_type", message_type, MessageType),
             operation=None if operation is None else word("operation", operation, OperationType),
             session_id=None if session_id is None else identifier("session_id", session_id),

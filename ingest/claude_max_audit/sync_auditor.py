@@ -67,18 +67,20 @@ class SyncAuditor:
         return self._keep(
             AuditEntryType.MESSAGE,
             arguments.identifier("from_agent", from_agent),
-            from_agent=from_agent,
-            to_agent=to_agent,
-            message_type=message_type,
-            content=arguments.required_text("content", content),
-            swarm_id=swarm_id,
-            from_swarm=from_swarm,
-            to_swarm=to_swarm,
-            metadata=metadata,
-            retention=retention,
-            timestamp=timestamp,
-            parent_id=parent_id,
-            session_id=session_id,
+            {
+                "from_agent": from_agent,
+                "to_agent": to_agent,
+                "message_type": message_type,
+                "content": arguments.required_text("content", content),
+                "swarm_id": swarm_id,
+                "from_swarm": from_swarm,
+                "to_swarm": to_swarm,
+                "metadata": metadata,
+                "retention": retention,
+                "timestamp": timestamp,
+                "parent_id": parent_id,
+                "session_id": session_id,
+            },
         )
 
     def log_context_access(
@@ -103,16 +105,18 @@ class SyncAuditor:
         return self._keep(
             AuditEntryType.CONTEXT_ACCESS,
             agent_id,
-            session_id=arguments.identifier("session_id", session_id),
-            operation=arguments.word("operation", operation, OperationType),
-            size_bytes=arguments.whole_number("size_bytes", size_bytes),
-            swarm_id=swarm_id,
-            metadata=metadata,
-            context_window_size=context_window_size,
-            content=content,
-            retention=retention,
-            timestamp=timestamp,
-            parent_id=parent_id,
+            {
+                "session_id": arguments.identifier("session_id", session_id),
+                "operation": arguments.word("operation", operation, OperationType),
+                "size_bytes": arguments.whole_number("size_bytes", size_bytes),
+                "swarm_id": swarm_id,
+                "metadata": metadata,
+                "context_window_size": context_window_size,
+                "content": content,
+                "retention": retention,
+                "timestamp": timestamp,
+                "parent_id": parent_id,
+            },
         )
 
     def log_decision(
@@ -139,13 +143,15 @@ class SyncAuditor:
         return self._keep(
             AuditEntryType.DECISION,
             agent_id,
-            content=arguments.required_text("rationale", rationale),
-            swarm_id=swarm_id,
-            metadata=said,
-            session_id=session_id,
-            retention=retention,
-            timestamp=timestamp,
-            parent_id=parent_id,
+            {
+                "content": arguments.required_text("rationale", rationale),
+                "swarm_id": swarm_id,
+                "metadata": said,
+                "session_id": session_id,
+                "retention": retention,
+                "timestamp": timestamp,
+                "parent_id": parent_id,
+            },
         )
 
     def log_security_event(
@@ -172,17 +178,19 @@ class SyncAuditor:
         entry_id = self._keep(
             AuditEntryType.SECURITY_EVENT,
             agent_id,
-            severity=grave,
-            swarm_id=swarm_id,
-            metadata={
-                **arguments.mapping("metadata", metadata),
-                "event_type": kind,
-                "details": arguments.details("details", details),
+            {
+                "severity": grave,
+                "swarm_id": swarm_id,
+                "metadata": {
+                    **arguments.mapping("metadata", metadata),
+                    "event_type": kind,
+                    "details": arguments.details("details", details),
+                },
+                "session_id": session_id,
+                "retention": retention,
+                "timestamp": timestamp,
+                "parent_id": parent_id,
             },
-            session_id=session_id,
-            retention=retention,
-            timestamp=timestamp,
-            parent_id=parent_id,
         )
         _security_log.log(_LEVELS[grave], "%s by %s: %s", kind, agent_id, entry_id.citation)
         return entry_id
@@ -205,17 +213,19 @@ class SyncAuditor:
         return self._keep(
             AuditEntryType.PERFORMANCE_METRIC,
             agent_id,
-            swarm_id=swarm_id,
-            metadata={
-                **arguments.mapping("metadata", metadata),
-                "metric_type": arguments.identifier("metric_type", metric_type),
-                "value": arguments.finite_number("value", value),
-                "unit": arguments.required_text("unit", unit),
+            {
+                "swarm_id": swarm_id,
+                "metadata": {
+                    **arguments.mapping("metadata", metadata),
+                    "metric_type": arguments.identifier("metric_type", metric_type),
+                    "value": arguments.finite_number("value", value),
+                    "unit": arguments.required_text("unit", unit),
+                },
+                "session_id": session_id,
+                "retention": retention,
+                "timestamp": timestamp,
+                "parent_id": parent_id,
             },
-            session_id=session_id,
-            retention=retention,
-            timestamp=timestamp,
-            parent_id=parent_id,
         )
 
     def record(self, /, entry_type: AuditEntryType | str, agent_id: str, **fields: Any) -> EntryId:
@@ -224,7 +234,7 @@ class SyncAuditor:
         `entry_id` may be given, so that importing the same source twice gives the same id.
         """
         kind = arguments.word("entry_type", entry_type, AuditEntryType)
-        return self._keep(kind, agent_id, **fields)
+        return self._keep(kind, agent_id, fields)
 
     def search_logs(
         self,
@@ -274,11 +284,11 @@ class SyncAuditor:
         """Flush within a few seconds and stop; what is left is safe in the spool."""
         self._trail.close()
 
-    def _keep(self, entry_type: AuditEntryType, agent_id: str, **fields: Any) -> EntryId:
+    def _keep(self, entry_type: AuditEntryType, agent_id: str, fields: dict[str, Any]) -> EntryId:
         """Record, waiting for room and for the disk where that was asked for."""
         while True:
             try:
-                entry_id = self._trail.record(entry_type, agent_id, **fields)
+                entry_id = self._trail.record(entry_type, agent_id, fields)
                 break
             except SpoolFullError:
                 if self._trail.overflow != "block":

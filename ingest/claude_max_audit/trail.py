@@ -118,7 +118,7 @@ class Trail:
         """Mean milliseconds of a `record` call, over a sample of all calls."""
         return self._latency_ns / self._latency_calls / 1e6 if self._latency_calls else 0.0
 
-    def record(self, entry_type: AuditEntryType, agent_id: str, **fields: Any) -> EntryId:
+    def record(self, entry_type: AuditEntryType, agent_id: str, fields: dict[str, Any]) -> EntryId:
         """Check, number and keep one entry; in the spool on return (see `Recorder.make`).
 
         Raises `TypeError` or `ValueError` for what does not fit, and `SpoolFullError` when

@@ -8,14 +8,22 @@ next batch takes another.
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from collections.abc import Callable
+from socket import MSG_WAITALL, SO_RCVTIMEO, SO_SNDBUF, SO_SNDTIMEO, SOL_SOCKET, socket
 from typing import Any
 
 from claude_max_audit.hot.batch import BatchPacker
 from claude_max_audit.hot.link import RedisLink
 
 _READ_BYTES = 64 * 1024
+
+_LEAST_REPLY_BYTES = 4
+"""The shortest number as a reply, so that no more is waited for than will come."""
+
+_SEND_BYTES = 1024 * 1024
+"""What the system may take in while Redis is busy, as far as it allows."""
 
 
 class RedisStream:
@@ -67,6 +75,7 @@ class RedisStream:
         self._in_flight.popleft()
         if not self._in_flight:
             connection, self._connection = self._connection, None
+            connection._sock.settimeout(connection.socket_timeout)
             self._link.give_back(connection, in_step=True)
         return replies[-1] if replies else None
 
@@ -75,6 +84,7 @@ class RedisStream:
         from redis.exceptions import InvalidResponse, ResponseError
 
         self._connection = self._link.take_connection()
+        _let_the_kernel_wait(self._connection._sock)
         self._reader = Reader(
             protocolError=InvalidResponse, replyError=ResponseError, notEnoughData=_NOT_YET
         )
@@ -89,18 +99,41 @@ class RedisStream:
             while len(replies) < count:
                 reply = next_reply()
                 if reply is _NOT_YET:
-                    self._read_more()
+                    self._read_more(count - len(replies), first=not replies)
                 elif not isinstance(reply, PushNotification):
                     replies.append(reply)
         return self._link.without_errors(replies)
 
-    def _read_more(self) -> None:
+    def _read_more(self, missing: int, *, first: bool) -> None:
         # redis-py's own reading takes several calls a reply, which is most of what a batch
         # of many short replies costs; its socket is what every version of it has had.
-        data = self._connection._sock.recv(_READ_BYTES)
+        sock = self._connection._sock
+        least = _LEAST_REPLY_BYTES * (missing - 1)
+        if first and least and type(sock) is socket:
+            # All but the last are numbers, and of the first a part may be here already.
+            data = sock.recv(least, MSG_WAITALL)
+        else:
+            data = sock.recv(_READ_BYTES)
         if not data:
             raise ConnectionError("connection closed by the server")
         self._reader.feed(data)
+
+
+def _let_the_kernel_wait(sock: Any) -> None:
+    """Bound waiting by socket options instead of Python's polling before each call.
+
+    One call then sends a whole part, or reads nearly all replies of a batch, and the
+    interpreter is taken back from the program's other threads once and not for each piece.
+    """
+    timeout = sock.gettimeout()
+    if type(sock) is not socket or timeout is None:
+        return  # TLS has records of its own to wait for.
+    seconds, rest = divmod(timeout, 1)
+    limit = struct.pack("ll", int(seconds), int(rest * 1_000_000))
+    sock.setsockopt(SOL_SOCKET, SO_SNDTIMEO, limit)
+    sock.setsockopt(SOL_SOCKET, SO_RCVTIMEO, limit)
+    sock.setsockopt(SOL_SOCKET, SO_SNDBUF, _SEND_BYTES)
+    sock.settimeout(None)
 
 
 _NOT_YET = object()

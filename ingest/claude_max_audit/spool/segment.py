@@ -29,6 +29,7 @@ OPEN_SUFFIX = ".wal"
 DONE_SUFFIX = ".done"
 _HEADER = struct.Struct("<8s16sQ")
 _FRAME = struct.Struct("<II")
+_LENGTH = struct.Struct("<I")
 HEADER_BYTES = _HEADER.size
 FRAME_BYTES = _FRAME.size
 _ENTRY_START = b'{"entry_id":"'
@@ -98,6 +99,19 @@ class Segment:
         length, _ = _FRAME.unpack_from(data, offset)
         start = offset + FRAME_BYTES
         return data[start : start + length], start + length
+
+    def read_into(self, batch: list[bytes], offset: int, most: int, most_bytes: int) -> int:
+        """Add payloads from `offset` on until `batch` has `most`, or that many bytes more.
+
+        Returns the offset of the next frame.
+        """
+        data = self._bytes or self._unfold()
+        end = min(self.end, offset + most_bytes)
+        while offset < end and len(batch) < most:
+            start = offset + FRAME_BYTES
+            offset = start + _LENGTH.unpack_from(data, offset)[0]
+            batch.append(data[start:offset])
+        return offset
 
     def offset_of(self, seq: int) -> int:
         """Return where the frame with this number begins; `seq` lies within the segment."""

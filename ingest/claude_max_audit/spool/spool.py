@@ -137,16 +137,15 @@ class Spool:
         Reads without the lock: bytes below `end` never change.
         """
         batch: list[bytes] = []
-        size = 0
-        while len(batch) < most and size < most_bytes:
+        while len(batch) < most and most_bytes > 0:
             segment = self._reading
             if segment is None or self._offset >= segment.end:
                 if not self._advance():
                     break
                 continue
-            payload, self._offset = segment.read(self._offset)
-            batch.append(payload)
-            size += len(payload)
+            start = self._offset
+            self._offset = segment.read_into(batch, start, most, most_bytes)
+            most_bytes -= self._offset - start
         return batch
 
     def confirm(self, count: int) -> None:
