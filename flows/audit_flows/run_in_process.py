@@ -106,19 +106,19 @@ def _prefect_at(api_url: str) -> Iterator[None]:
 
 @contextmanager
 def _listening(on_line: Told | None) -> Iterator[None]:
-    """Pass on what flows and their tasks print."""
-    if on_line is None:
-        yield
-        return
-    handler = _Lines(on_line)
+    """Pass on what flows and their tasks print, and keep the rest off the caller's own log."""
+    handler = _Lines(on_line or (lambda _: None))
     loggers = [logging.getLogger(f"prefect.{runs}") for runs in ("flow_runs", "task_runs")]
+    propagated = [logger.propagate for logger in loggers]
     for logger in loggers:
         logger.addHandler(handler)
+        logger.propagate = False
     try:
         yield
     finally:
-        for logger in loggers:
+        for logger, before in zip(loggers, propagated, strict=True):
             logger.removeHandler(handler)
+            logger.propagate = before
 
 
 class _Lines(logging.Handler):

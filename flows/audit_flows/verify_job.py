@@ -37,7 +37,7 @@ class LakeNotWholeError(TerminalError):
             named.append(f"and {more:,} more")
         super().__init__(
             f"{report.total_findings:,} things in the lake do not fit. Keep it as it is, and "
-            "compare it with a copy:\n" + "\n".join(named)
+            "compare it with a copy:\n" + "\n".join([*named, *report.advice()])
         )
 
 

@@ -20,7 +20,7 @@ from audit_flows.demo.agreement import Agreement
 from audit_flows.demo.source import Holdings
 from audit_flows.entry_view import in_brief
 from audit_flows.run_in_process import run_flow
-from audit_flows.terminal import count, counted, ending, fields, plain, printable, size
+from audit_flows.terminal import count, counted, ending, fields, one_line, plain, printable, size
 from audit_flows.workplace import Workplace
 from audit_quality.report import QualityFailedError, QualityReport
 from audit_storage.export.manifest import manifest_path
@@ -32,6 +32,9 @@ SHOWN = 2
 
 QUESTIONS = ("something failed and had to be tried again", "permission to do this was refused")
 """Asked by meaning: about what any swarm may have met."""
+
+MEANING_WIDTH = 64
+"""Characters of what a check protects; all of it is in the quality job's report."""
 
 GRAVE = ("high", "critical")
 
@@ -140,10 +143,12 @@ def _quality_table(reports: Sequence[QualityReport]) -> RenderableType:
     meanings: dict[str, str] = {}
     for report in reports:
         for check in report.checks:
-            meanings[check.name] = check.meaning
+            meaning = check.meaning.partition(", so that")[0]
+            meanings[check.name] = meaning.replace(str(report.day), "its own day")
             failures[check.name] += check.failures
     for name, meaning in meanings.items():
         failed = failures[name]
         verdict = Text(f"{count(failed)} fail", "red") if failed else Text("passed", "green")
-        table.add_row("   ", verdict, plain(meaning))
+        told = one_line(meaning, MEANING_WIDTH)
+        table.add_row("   ", verdict, plain(name.replace("_", " ")), Text(told, "dim"))
     return Group(Text(f"  Great Expectations, {entries} of {days}:"), table)

@@ -61,9 +61,10 @@ def show_import(
     told = f"{counted(report.lines, 'line')} in {counted(report.files, 'file')}: "
     told += f"{count(report.lines_with_entries)} gave entries, "
     told += f"{count(sum(report.passed_over.values()))} were passed over"
-    parts: list[RenderableType] = [fields([("input", told), *rows])]
     if report.untimed:
-        parts.append(fields([("without a time", f"{counted(report.untimed, 'entry')}, marked")]))
+        untimed = f"{counted(report.untimed, 'entry')}: marked, and dated with the import's time"
+        rows.append(("without a time", untimed))
+    parts: list[RenderableType] = [fields([("input", told), *rows])]
     if report.passed_over:
         parts += [Text("\n  passed over, and the first line of each kind", style="dim")]
         parts += [passed_over_table(report)]
