@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import deltalake
 import msgspec
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,7 +22,7 @@ from audit_storage.merkle import root_of
 from audit_storage.purge.purge import execute_purge, plan_purge
 from audit_storage.purge.receipts import ReceiptBook
 from audit_storage.verify.commit_records import CommitRecords
-from audit_storage.verify.findings import KINDS, VerifyReport
+from audit_storage.verify.findings import KINDS, REMEDIES, VerifyReport
 from audit_storage.verify.verify import verify
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.query import Span
@@ -81,7 +83,15 @@ def check(settings: Settings, **options: Any) -> VerifyReport:
 
 def kinds(report: VerifyReport) -> set[str]:
     assert report.total_findings == len(report.findings)
-    return {finding.kind for finding in report.findings}
+    assert {finding.kind for finding in report.findings} == set(report.counts)
+    return set(report.counts)
+
+
+def kinds_beside_the_sum(report: VerifyReport) -> set[str]:
+    """What is found of a rewritten file beside that its bytes are not those that were written."""
+    [finding] = [finding for finding in report.findings if finding.kind == "file_bytes"]
+    assert finding.where.endswith(".parquet")
+    return kinds(report) - {"file_bytes"}
 
 
 def parquet_files(settings: Settings) -> list[Path]:
@@ -173,9 +183,8 @@ def test_a_changed_column_is_found(
     target = oldest_entry(settings)
     rewrite(parquet_files(settings)[0], first_row(**columns))
     report = check(settings)
-    assert expected <= kinds(report) | {"entry_hash"} if "timestamp" in columns else (
-        kinds(report) == expected
-    )
+    found = kinds_beside_the_sum(report)
+    assert expected <= found | {"entry_hash"} if "timestamp" in columns else found == expected
     named = [finding for finding in report.findings if finding.entry_id is not None]
     assert {finding.entry_id for finding in named} <= {target.entry_id}
 
@@ -190,8 +199,29 @@ def test_a_forger_who_mends_the_hashes_is_found_by_the_root(
         parquet_files(settings)[0], first_row(parent_id="x", entry_hash=again.entry_hash)
     )
     report = check(settings)
+    assert kinds_beside_the_sum(report) == {"commit_root"}
+    roots = [f for f in report.findings if f.kind == "commit_root"]
+    assert len(roots) == 2, "the log and the job are witnesses"
+    assert all(f"commit archive/{forged.day}/1" in finding.where for finding in roots)
+
+
+def test_a_forger_who_goes_through_the_log_is_found_by_the_root(
+    lake: Lake, settings: Settings
+) -> None:
+    """File, its sum, its line in the log, the entry's hashes: all fit but the commit's root."""
+    forged = msgspec.structs.replace(oldest_entry(settings), parent_id="x", entry_hash=None)
+    row = to_table([AuditEntry.from_json(forged.canonical_bytes())], f"archive/{forged.day}/1")
+    with lake.begin("intruder") as transaction:
+        [file] = [f for f in transaction.view.files if f.start.date() == forged.day]
+        for rows in transaction.read_rows(file):
+            others = [entry_id.as_py() != forged.entry_id for entry_id in rows["entry_id"]]
+            transaction.add_rows(file.month, rows.filter(pa.array(others)))
+        transaction.add_rows(file.month, row)
+        transaction.remove_file(file)
+        transaction.commit()
+    report = check(settings)
     assert kinds(report) == {"commit_root"}
-    assert {f"commit archive/{forged.day}/1" in f.where for f in report.findings} == {True}
+    assert report.entries == 40
 
 
 def test_a_swapped_citation_is_found(lake: Lake, settings: Settings) -> None:
@@ -202,7 +232,7 @@ def test_a_swapped_citation_is_found(lake: Lake, settings: Settings) -> None:
 
     rewrite(parquet_files(settings)[0], swap)
     report = check(settings)
-    assert kinds(report) == {"citation", "entry_hash", "commit_root"}
+    assert kinds_beside_the_sum(report) == {"citation", "entry_hash", "commit_root"}
     assert len([f for f in report.findings if f.kind == "citation"]) == 2
 
 
@@ -217,7 +247,9 @@ def test_a_dropped_row_is_found(lake: Lake, settings: Settings) -> None:
 def test_a_doubled_row_is_found(lake: Lake, settings: Settings) -> None:
     rewrite(parquet_files(settings)[0], lambda rows: pl.concat([rows, rows.head(1)]))
     report = check(settings)
-    assert kinds(report) == {"file_rows", "commit_rows", "duplicate_id", "duplicate_hash"}
+    assert kinds_beside_the_sum(report) == {
+        "file_rows", "commit_rows", "duplicate_id", "duplicate_hash"
+    }  # fmt: skip
     [doubled] = [f for f in report.findings if f.kind == "duplicate_id"]
     assert doubled.entry_id is not None
     assert "stands 2 times" in doubled.detail
@@ -233,32 +265,88 @@ def test_a_vanished_file_is_found(lake: Lake, settings: Settings) -> None:
     victim = parquet_files(settings)[1]
     victim.unlink()
     report = check(settings)
-    assert kinds(report) == {"unreadable_file", "commit_rows"}
-    [broken] = [f for f in report.findings if f.kind == "unreadable_file"]
+    assert kinds(report) == {"missing_file", "commit_rows"}
+    [broken] = [f for f in report.findings if f.kind == "missing_file"]
+    assert "10 entries from" in broken.detail
     assert broken.where.endswith(victim.name)
     assert report.entries == 30
 
 
-def test_a_flipped_bit_is_found_wherever_it_changes_what_is_read(
-    lake: Lake, settings: Settings
-) -> None:
-    """Flip bits all over a file: found, or every value is still read as it was."""
+FLIPS = 100
+
+
+def test_every_flipped_bit_is_found(lake: Lake, settings: Settings) -> None:
+    """Also one that changes nothing that is read; verify itself survives what it reads."""
     path = parquet_files(settings)[0]
     sound = path.read_bytes()
-    truth = as_frame(pq.ParquetFile(path).read())
+    footer = len(sound) - 8 - int.from_bytes(sound[-8:-4], "little")
     choose = random.Random(7)
-    found = 0
-    for place in choose.sample(range(len(sound)), 40):
+    anywhere = choose.sample(range(len(sound)), FLIPS // 2)
+    in_footer = choose.sample(range(footer, len(sound)), FLIPS // 2)
+    for place in (*anywhere, *in_footer):
         damaged = bytearray(sound)
         damaged[place] ^= 1 << choose.randrange(8)
         path.write_bytes(damaged)
-        if not check(settings).whole:
-            found += 1
-        else:
-            assert as_frame(pq.ParquetFile(path).read()).equals(truth), f"bit of byte {place}"
+        report = check(settings)
+        [sums] = [f for f in report.findings if f.kind == "file_bytes"]
+        assert sums.where.endswith(path.name), f"bit of byte {place}"
     path.write_bytes(sound)
-    assert found > 20
     assert check(settings).whole
+
+
+@pytest.mark.parametrize("change", [lambda b: b[:-1], lambda b: b"", lambda b: b + b"\0"])
+def test_a_file_of_another_length_is_found(
+    change: Callable[[bytes], bytes], lake: Lake, settings: Settings
+) -> None:
+    path = parquet_files(settings)[0]
+    path.write_bytes(change(path.read_bytes()))
+    assert "file_bytes" in kinds(check(settings))
+
+
+def test_the_same_entry_in_two_months_is_found(
+    lake: Lake, settings: Settings, make_entry: EntryMaker
+) -> None:
+    entry = oldest_entry(settings)
+    again = make_entry(entry_id=entry.entry_id, timestamp=FIRST + timedelta(days=90))
+    archive(lake, settings, [again])
+    report = check(settings)
+    assert kinds(report) == {"duplicate_id"}
+    [doubled] = report.findings
+    assert doubled.entry_id == entry.entry_id
+    assert str(entry.day) in doubled.detail
+    assert str(again.day) in doubled.detail
+
+
+def test_a_file_that_no_log_names_is_a_remark(lake: Lake, settings: Settings) -> None:
+    known = parquet_files(settings)[0]
+    orphan = known.with_name("part-of-a-killed-archive.parquet")
+    orphan.write_bytes(known.read_bytes())
+    report = check(settings)
+    assert report.whole
+    [note] = report.notes
+    assert orphan.name in note
+    assert f"1 files ({known.stat().st_size:,} bytes)" in note
+
+
+def test_a_file_that_another_program_wrote_is_checked_by_its_rows(
+    lake: Lake, settings: Settings
+) -> None:
+    deltalake.DeltaTable(lake.uri).optimize.compact()
+    lake.vacuum_now()
+    report = check(settings)
+    assert report.whole
+    assert "no SHA-256 in their name" in report.notes[0]
+    rewrite(parquet_files(settings)[0], first_row(content="forged"))
+    assert {"content_hash", "entry_hash", "commit_root"} <= kinds(check(settings))
+
+
+def test_a_report_says_what_to_do(lake: Lake, settings: Settings) -> None:
+    parquet_files(settings)[0].unlink()
+    report = check(settings)
+    assert set(REMEDIES) == set(KINDS)
+    told = "\n".join(report.advice())
+    assert "missing_file (1)" in told
+    assert all(REMEDIES[kind] in told for kind in kinds(report))
 
 
 def test_witnesses_that_contradict_each_other_are_named(lake: Lake, settings: Settings) -> None:

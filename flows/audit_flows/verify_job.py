@@ -6,7 +6,6 @@ the run and is named (see `audit_storage.verify.verify`).
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import date
 
 from prefect import flow, task
@@ -78,8 +77,7 @@ def verify_lake(day: date | None) -> VerifyReport:
 
 
 def _record(run: JobRun, report: VerifyReport, day: date | None) -> None:
-    kinds = Counter(finding.kind for finding in report.findings)
-    told = ", ".join(f"{kind}: {number}" for kind, number in kinds.items())
+    told = ", ".join(f"{kind}: {number}" for kind, number in report.counts.items())
     run.record(
         day=day,
         rows=report.entries,

@@ -6,6 +6,7 @@ so that what one part writes another finds. Places are object-store URIs or abso
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from urllib.parse import unquote, urlsplit
@@ -15,6 +16,9 @@ from claude_max_audit.query import Span
 
 ENTRIES, JOBS, QUARANTINE = "entries", "jobs", "quarantine"
 LEDGER, HOLDS, RECEIPTS = "ledger", "holds", "receipts"
+
+_FILE_TYPE = ".zstd.parquet"
+_SUM = re.compile(rf"-([0-9a-f]{{64}}){re.escape(_FILE_TYPE)}\Z").search
 
 ONE_MICROSECOND = timedelta(microseconds=1)
 ONE_DAY = timedelta(days=1)
@@ -59,8 +63,20 @@ def day_is_closed(day: date, at: datetime) -> bool:
 
 
 def new_file(month: str) -> str:
-    """Return a fresh path, relative to the table, for a Parquet file of one month."""
-    return f"month={month}/part-{uuid4()}.zstd.parquet"
+    """Return a fresh path, relative to the table, for a Parquet file of one month to be
+    written; finished, it becomes the `summed_file`."""
+    return f"month={month}/part-{uuid4()}{_FILE_TYPE}"
+
+
+def summed_file(path: str, sha256: str) -> str:
+    """Return the path of a finished file: its name tells the SHA-256 (hex) of its bytes."""
+    return f"{path.removesuffix(_FILE_TYPE)}-{sha256}{_FILE_TYPE}"
+
+
+def sum_in_name(path: str) -> str | None:
+    """Return the SHA-256 (hex) that a file's name tells; None where another program wrote it."""
+    found = _SUM(path)
+    return found[1] if found else None
 
 
 def archive_app(day: date) -> str:

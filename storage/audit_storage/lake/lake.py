@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.fs as pa_fs
 
 from audit_storage.lake.delta_log import DeltaLog, DeltaTable, answering
 from audit_storage.lake.part import ROW_GROUP_ROWS
@@ -139,6 +140,10 @@ class Lake:
         """Read the table from the storage anew, past every cache: for reading back."""
         table = self._log.open()
         return self._view if table is None else self._view_of(table)
+
+    def filesystem(self) -> pa_fs.FileSystem:
+        """Return the table's folder as a file system, for those who check its bytes."""
+        return self._log.filesystem()
 
     def delete_rows(
         self, span: Span, drop: pl.Expr, *, app: str, metadata: Mapping[str, Any] | None = None

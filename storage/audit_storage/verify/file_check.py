@@ -1,21 +1,25 @@
-"""Holds each Parquet file of the lake against what the log says of it. Reads every byte once.
+"""Holds each Parquet file of the lake against what the log says of it. Reads every byte twice.
 
-`verify` calls it first and then asks only the files that can be read to their end. Memory is
-bounded by one chunk of rows.
+First its bytes, against the SHA-256 in its name, which finds every flipped bit whether or not it
+changes what is read; then its rows, against the log's statistics. `verify` calls it first and
+then asks only the files that can be read to their end. Memory is bounded by one chunk of rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import polars as pl
+import pyarrow.fs as pa_fs
 
 from audit_storage.lake.delta_log import answering
+from audit_storage.lake.part import sum_of
 from audit_storage.lake.plan import LakeFile
 from audit_storage.lake.schema import FILE_SCHEMA
 from audit_storage.lake.view import LakeView
-from audit_storage.layout import month_of
+from audit_storage.layout import month_of, sum_in_name
 from audit_storage.verify.findings import Findings
 from claude_max_audit.errors import LakeUnavailableError
 
@@ -23,9 +27,20 @@ CHUNK_ROWS = 32_768
 """Rows read at once: a row group as the lake writes them."""
 
 
+@contextmanager
+def reading(findings: Findings, where: str) -> Iterator[None]:
+    """Take down what cannot be read as a finding, and end the block there."""
+    try:
+        yield
+    # Polars panics, beside all exceptions, over some damages.
+    except (LakeUnavailableError, pl.exceptions.PanicException) as broken:
+        findings.add("unreadable_file", where, str(broken))
+
+
 def readable_files(
     view: LakeView,
     files: Sequence[LakeFile],
+    folder: pa_fs.FileSystem,
     findings: Findings,
     progress: Callable[[int], None],
 ) -> list[tuple[LakeFile, int]]:
@@ -35,16 +50,45 @@ def readable_files(
     """
     sound: list[tuple[LakeFile, int]] = []
     for file in files:
-        try:
-            sound.append((file, _check(view, file, findings)))
-        # Polars panics, beside all exceptions, over some damages.
-        except (LakeUnavailableError, pl.exceptions.PanicException) as broken:
-            findings.add("unreadable_file", file.path, str(broken))
+        with reading(findings, file.path):
+            if _is_there(view, file, folder, findings):
+                sound.append((file, _check_rows(view, file, findings)))
         progress(sum(rows for _, rows in sound))
     return sound
 
 
-def _check(view: LakeView, file: LakeFile, findings: Findings) -> int:
+def unsummed_note(files: Sequence[LakeFile]) -> list[str]:
+    """Tell of files without a SHA-256 in their name, whose bytes have nothing to fit to."""
+    without = [file.path for file in files if sum_in_name(file.path) is None]
+    if not without:
+        return []
+    return [
+        f"{len(without):,} files have no SHA-256 in their name, so only their rows were checked; "
+        f"another program or an older version wrote them: {_named(without)}"
+    ]
+
+
+def _named(paths: Sequence[str]) -> str:
+    return ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
+
+
+def _is_there(
+    view: LakeView, file: LakeFile, folder: pa_fs.FileSystem, findings: Findings
+) -> bool:
+    """Sum the file's bytes, if it is there at all."""
+    expected = sum_in_name(file.path)
+    with answering(view.uri):
+        if folder.get_file_info(file.path).type is pa_fs.FileType.NotFound:
+            detail = f"{file.rows} entries from {file.start} to {file.end} were in it"
+            findings.add("missing_file", file.path, detail)
+            return False
+        if expected is not None and (computed := sum_of(folder, file.path)) != expected:
+            detail = f"written with SHA-256 {expected}, now {computed}"
+            findings.add("file_bytes", file.path, detail)
+    return True
+
+
+def _check_rows(view: LakeView, file: LakeFile, findings: Findings) -> int:
     rows = 0
     seen: dict[str, tuple[Any, Any]] = {}
     for chunk in _chunks(view, file):

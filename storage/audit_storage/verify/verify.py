@@ -1,8 +1,9 @@
 """Verify (fsck): computes the lake's every claim anew from its stored bytes, and names misfits.
 
 The verify flow and `claude-audit verify` call it, and the tests' faults end by asking it. It
-reads every byte twice, changes nothing, mends nothing, and needs neither Redis nor the index.
-Memory is bounded by one frame and 8 bytes an entry.
+reads every byte a few times, changes nothing, mends nothing, and needs neither Redis nor the
+index: one that is behind is no damage to the record (`reconcile` tells of it). Memory is bounded
+by one frame and 8 bytes an entry.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from audit_storage.purge.receipts import ReceiptBook
 from audit_storage.verify.commit_check import CommitTally, check_commits, check_receipts
 from audit_storage.verify.commit_records import CommitRecords
 from audit_storage.verify.duplicates import find_duplicates, writer_notes
-from audit_storage.verify.file_check import readable_files
+from audit_storage.verify.file_check import readable_files, reading, unsummed_note
 from audit_storage.verify.findings import Findings, VerifyReport
+from audit_storage.verify.orphans import orphan_notes
 from audit_storage.verify.row_check import LEAF_COLUMNS, check_rows
 from claude_max_audit.errors import LakeUnavailableError
 from claude_max_audit.query import Query
@@ -73,6 +75,7 @@ class _Verification:
         self._days = None if days is None else sorted(set(days))
         self._progress = progress
         self._findings = Findings()
+        self._notes: list[str] = []
         self._tally = CommitTally()
         self._receipted: dict[str, MerkleTree] = {}
         self._entries = 0
@@ -85,11 +88,13 @@ class _Verification:
         purged = self._purged(receipts)
         for leaves in merge_ordered(self._leaves(view), purged):
             self._tally.add(leaves, self._findings)
-        notes = check_commits(self._tally, written, self._days, self._findings)
+        self._notes += check_commits(self._tally, written, self._days, self._findings)
         if self._days is None:
             check_receipts(receipts.receipts(), self._receipted, self._findings)
-            notes += writer_notes(view, list(view.files))
-        find_duplicates(view, list(view.files), self._within(), self._findings)
+            with reading(self._findings, "writers"):
+                self._notes += writer_notes(view, list(view.files))
+        with reading(self._findings, "duplicates"):
+            find_duplicates(view, list(view.files), self._within(), self._findings)
         return VerifyReport(
             lake_version=view.version,
             files=len(view.files),
@@ -97,16 +102,22 @@ class _Verification:
             commits=len(self._tally.trees),
             purged=self._tally.purged,
             findings=tuple(self._findings.listed),
-            total_findings=self._findings.total,
-            notes=tuple(notes),
+            counts=dict(self._findings.counts),
+            notes=tuple(self._notes),
         )
 
     def _sound_view(self) -> LakeView:
         """Return the newest version without the files that cannot be read."""
         view = copy(self._lake.fresh_view())
+        if view.version < 0:
+            return view
         files = self._chosen(view)
         self._total = 2 * sum(file.rows for file in files)
-        sound = readable_files(view, files, self._findings, self._tell)
+        self._notes += unsummed_note(files)
+        folder = self._lake.filesystem()
+        if self._days is None:
+            self._notes += orphan_notes(view, folder)
+        sound = readable_files(view, files, folder, self._findings, self._tell)
         self._read = sum(rows for _, rows in sound)
         view.files = tuple(file for file, _ in sound)
         return view
@@ -119,14 +130,16 @@ class _Verification:
 
     def _leaves(self, view: LakeView) -> Iterator[pl.DataFrame]:
         """Check the rows in trail order; give what is left of them."""
-        for day in view.days() if self._days is None else self._days:
-            try:
+        days: Collection[date] = self._days or ()
+        if self._days is None:
+            with reading(self._findings, "days"):
+                days = view.days()
+        for day in days:
+            with reading(self._findings, str(day)):
                 for rows in view.scan(Query(span=span_of_day(day))):
                     yield check_rows(rows, self._findings).with_columns(purged=pl.lit(False))
                     self._entries += rows.height
                     self._tell(self._read + self._entries)
-            except (LakeUnavailableError, pl.exceptions.PanicException) as broken:
-                self._findings.add("unreadable_file", str(day), str(broken))
         if self._days is None and self._entries != self._read:
             missed = f"{self._read - self._entries} rows are not found on the days that they are of"
             self._findings.add("file_statistics", view.uri, missed)
