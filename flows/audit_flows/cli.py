@@ -35,7 +35,15 @@ COMMANDS: dict[str, Command] = {
     "log": Command("log", "log one entry: message, access, decision, security or metric"),
     "search": Command("search", "find entries by agent, swarm, severity, time or meaning"),
     "show": Command("show", "show one entry in full, with its hashes checked"),
+    "export": Command("export", "write what fits to one file: jsonl, json, csv or parquet"),
+    "status": Command("status", "what is where, what waits, when each job ran last"),
     "metrics": Command("metrics", "the trail's figures at this moment"),
+    "archive": Command("archive", "bring every closed day from Redis to the lake"),
+    "quality": Command("quality", "check archived days with Great Expectations"),
+    "verify": Command("verify", "compute every hash of the lake anew: is it whole?"),
+    "reconcile": Command("reconcile", "compare Redis, lake and index, and name what differs"),
+    "purge": Command("purge", "show, or remove, what is past its retention"),
+    "reindex": Command("reindex", "bring the index of words and meaning up to the lake"),
     "redis": Command("redis", "start, stop or locate the embedded Redis"),
 }
 """Every command, in the order of the help."""

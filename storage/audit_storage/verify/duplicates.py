@@ -55,7 +55,7 @@ def writer_notes(view: LakeView, files: list[LakeFile]) -> list[str]:
         .sort("writer_id"),
     )
     notes = [
-        f"writer {writer}: {last - n} of its entries 1 to {last} are not in the lake "
+        f"writer {writer}: {last - n:,} of its entries 1 to {last:,} are not in the lake "
         "(purged, not archived yet, or lost)"
         for writer, last, n in counted.head(MAX_NOTES).rows()
     ]

@@ -1,0 +1,84 @@
+"""`claude-audit purge`: what is past its retention. Shows it; removes it only with --execute."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+from rich.text import Text
+
+from audit_flows.run_in_process import run_flow
+from audit_flows.terminal import count, counted, fields, listing, size
+from audit_flows.workplace import Workplace
+
+EXAMPLES = """\
+examples:
+  claude-audit purge                          what is due; nothing is removed
+  claude-audit purge --execute                remove it from every store, with a receipt
+  claude-audit purge --older-than-days 2557   by days instead of calendar years
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the rule, and the word without which nothing is removed."""
+    parser.epilog = EXAMPLES
+    parser.add_argument("--execute", action="store_true", help="remove what is due, for good")
+    parser.add_argument(
+        "--older-than-days",
+        type=int,
+        metavar="N",
+        help="default: the calendar years of AUDIT_COLD_YEARS; never under 183 days",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plan or purge by the flow `retention-purge`; both stand in the history."""
+    with Workplace.of(args) as place:
+        _ = place.redis_url
+        with place.terminal.telling("purging" if args.execute else "looking") as tell:
+            report = run_flow(
+                "retention-purge",
+                place.settings,
+                on_line=tell,
+                dry_run=not args.execute,
+                older_than_days=args.older_than_days,
+            )
+        place.terminal.json(as_json(report))
+        _show(place, report)
+    return 0
+
+
+def as_json(report: Any) -> dict[str, Any]:
+    """Return the plan, and the receipt of what went, as plain values."""
+    plan = asdict(report.plan)
+    plan["days"] = {str(day): rows for day, rows in report.plan.days.items()}
+    return {
+        "executed": report.receipt is not None,
+        "plan": plan,
+        "receipt": None if report.receipt is None else report.receipt.as_dict(),
+    }
+
+
+def _show(place: Workplace, report: Any) -> None:
+    plan, receipt = report.plan, report.receipt
+    if plan.days:
+        days = [(str(day), count(rows)) for day, rows in plan.days.items()]
+        place.terminal.show(listing(("day (UTC)", ">entries due"), days))
+    place.terminal.show(
+        fields(
+            [
+                ("rule", f"{plan.policy}: before {plan.cutoff:%Y-%m-%d %H:%M} UTC"),
+                ("due", f"{counted(plan.rows, 'entry')}, {size(plan.bytes)} in the lake"),
+                ("kept as permanent", counted(plan.permanent_kept, "entry")),
+            ]
+        )
+    )
+    if receipt is not None:
+        place.terminal.show(
+            Text(f"removed {counted(receipt.rows, 'entry')} from every store", style="bold"),
+            fields([("receipt", receipt.receipt_id), ("root", receipt.root)]),
+        )
+    elif plan.rows:
+        place.terminal.show("nothing was removed; `claude-audit purge --execute` removes it")

@@ -1,0 +1,95 @@
+"""What lies in a spool folder: each writer's entries, whether it lives, and what was set aside.
+
+For people who look after a machine: `claude-audit status` shows it. Reads only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from claude_max_audit.spool.folder import (
+    REJECTED_NAME,
+    adopt_folder,
+    segments_in,
+    writer_folders,
+)
+from claude_max_audit.spool.segment import Unfit, number_of, read_frames
+
+Held = Callable[[str], int]
+"""Tells the newest number of a writer that the store holds; 0: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledWriter:
+    """One writer's folder. `waiting` are the entries that the store has not answered for.
+
+    None where the store was not there to be asked: what it answered for stays a while too.
+    """
+
+    writer_id: str
+    alive: bool
+    entries: int
+    waiting: int | None
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolSurvey:
+    """All writers of a folder, and the segments that could not be read and were set aside."""
+
+    writers: tuple[SpooledWriter, ...]
+    rejected: tuple[str, ...]
+
+    @property
+    def entries(self) -> int:
+        """Entries that are kept here, answered for or not."""
+        return sum(writer.entries for writer in self.writers)
+
+    @property
+    def waiting(self) -> int | None:
+        """Entries that no store has answered for; None where it was not asked."""
+        known = [writer.waiting for writer in self.writers if writer.waiting is not None]
+        return sum(known) if len(known) == len(self.writers) else None
+
+    @property
+    def bytes(self) -> int:
+        """Bytes on the disk, reserved ones included."""
+        return sum(writer.bytes for writer in self.writers)
+
+
+def survey_spool(directory: Path, held: Held | None) -> SpoolSurvey:
+    """Look through a spool folder; one that does not exist is empty. `held` asks the store."""
+    rejected = directory / REJECTED_NAME
+    return SpoolSurvey(
+        tuple(_survey(folder, held) for folder in writer_folders(directory)),
+        tuple(sorted(path.name for path in rejected.iterdir())) if rejected.is_dir() else (),
+    )
+
+
+def _survey(folder: Path, held: Held | None) -> SpooledWriter:
+    answered = None if held is None else held(folder.name)
+    entries = waiting = size = 0
+    for segment in segments_in(folder):
+        try:
+            size += segment.stat().st_size
+            numbers = [number_of(f) for f in read_frames(segment) if not isinstance(f, Unfit)]
+        except FileNotFoundError:  # released meanwhile: the store has it
+            continue
+        entries += len(numbers)
+        waiting += sum(number > (answered or 0) for number in numbers)
+    unknown = answered is None and entries > 0
+    return SpooledWriter(
+        folder.name, _is_alive(folder), entries, None if unknown else waiting, size
+    )
+
+
+def _is_alive(folder: Path) -> bool:
+    """Say whether a process holds the writer's lock."""
+    lock_fd = adopt_folder(folder)
+    if lock_fd is None:
+        return True
+    os.close(lock_fd)
+    return False
