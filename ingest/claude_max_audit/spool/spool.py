@@ -88,8 +88,11 @@ class Spool:
 
     @property
     def keeps(self) -> bool:
-        """Whether answered segments are kept that the store may still lose."""
-        return bool(self._kept)
+        """Whether entries are still here that the store answered for and may yet lose."""
+        with self.lock:
+            return bool(self._kept) or (
+                bool(self._segments) and self._segments[0].first_seq <= self.confirmed
+            )
 
     def append(self, payload: bytes) -> None:
         """Keep one entry (call with `lock` held); it survives `kill -9` on return.
