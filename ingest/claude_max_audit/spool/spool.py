@@ -145,6 +145,7 @@ class Spool:
             if segment is None or self._offset >= segment.end:
                 if not self._advance():
                     break
+                self._fold_full()
                 continue
             start = self._offset
             self._offset = segment.read_into(batch, start, most, most_bytes)
@@ -186,8 +187,7 @@ class Spool:
         lost what it answered before.
         """
         with self._files:
-            for segment in self._foldable():
-                segment.fold()
+            self._fold_full()
             for segment in self._newly_answered():
                 segment.fold()
                 segment.settle()
@@ -245,13 +245,14 @@ class Spool:
                 following = following or segment is before
             return False
 
-    def _foldable(self) -> list[Segment]:
-        """Full segments in memory that nobody reads or syncs."""
+    def _fold_full(self) -> None:
+        """Let full segments go from memory that nobody reads or syncs."""
         with self.lock:
             stay = [s for s in self._full if s is self._reading or s in self._unsynced]
             fold = [s for s in self._full if s not in stay]
             self._full = stay
-        return fold
+        for segment in fold:
+            segment.fold()
 
     def _newly_answered(self) -> list[Segment]:
         """Segments whose entries are all confirmed, and which are no longer appended to."""
