@@ -19,6 +19,7 @@ import yaml
 
 import claude_max_audit
 from audit_flows.cli import COMMANDS
+from audit_flows.run_in_process import JOBS
 from claude_max_audit import errors
 from claude_max_audit.query import QUERY_KEYS
 from claude_max_audit.settings import ENVIRONMENT, load_settings
@@ -142,9 +143,11 @@ def test_every_command_is_documented() -> None:
 
 
 def test_every_deployment_is_documented() -> None:
+    jobs = {entrypoint: job for job, entrypoint in JOBS.items()}
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    names = [deployment["name"] for deployment in deployments]
-    assert {"daily-archive", "retention-purge", "data-quality"} <= set(names)
+    names = [f"{jobs[one['entrypoint']]}/{one['name']}" for one in deployments]
+    assert {name.partition("/")[0] for name in names} == set(JOBS)
+    assert sorted(first_cells(page("flows.md"), "job")) == sorted(JOBS)
     assert [name for name in names if not mentions(page("flows.md"), name)] == []
 
 

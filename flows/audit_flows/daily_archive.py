@@ -10,18 +10,17 @@ from datetime import UTC, date, datetime, timedelta
 from time import monotonic
 from typing import Annotated
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 from pydantic import Field
 
 from audit_flows.job_run import (
-    RETRY_SECONDS,
     ROOT_CHARACTERS,
+    Day,
     JobRun,
     job_run,
+    job_step,
     name_run,
     size_text,
-    worth_retrying,
 )
 from audit_flows.stores import Stores, open_stores
 from audit_storage.archive.archive import ArchiveReport, DayReport, archive_closed_days
@@ -37,7 +36,7 @@ TELL_SECONDS = 5.0
 
 @flow(name=JOB, log_prints=True)
 def daily_archive(
-    day: date | None = None, older_than_days: Annotated[int, Field(ge=0)] = 0
+    day: Day | None = None, older_than_days: Annotated[int, Field(ge=0)] = 0
 ) -> ArchiveReport:
     """Archive one closed UTC day, or every one that the lake lacks.
 
@@ -60,13 +59,7 @@ def daily_archive(
         return report
 
 
-@task(
-    retries=len(RETRY_SECONDS),
-    retry_delay_seconds=RETRY_SECONDS,
-    retry_condition_fn=worth_retrying,
-    cache_policy=NO_CACHE,
-    log_prints=True,
-)
+@job_step
 def archive_days(day: date | None, older_than_days: int) -> ArchiveReport:
     """Archive the days; each has its row in the job table before the next one begins."""
     now = datetime.now(UTC)

@@ -14,12 +14,12 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from audit_flows.job_run import (
-    RETRY_SECONDS,
     SUCCEEDED,
+    Day,
     JobRun,
     job_run,
+    job_step,
     name_run,
-    worth_retrying,
 )
 from audit_flows.stores import Stores, open_stores
 from audit_quality.day_quality import check_day
@@ -38,7 +38,7 @@ ALL_RECORDS = 1_000_000
 
 
 @flow(name=JOB, log_prints=True)
-def data_quality(day: date | None = None) -> tuple[QualityReport, ...]:
+def data_quality(day: Day | None = None) -> tuple[QualityReport, ...]:
     """Check one archived UTC day, or every one that has not been found whole yet.
 
     Raises `ValueError` for a day that the lake does not hold, `QualityFailedError` with every
@@ -61,13 +61,7 @@ def data_quality(day: date | None = None) -> tuple[QualityReport, ...]:
     return reports
 
 
-@task(
-    retries=len(RETRY_SECONDS),
-    retry_delay_seconds=RETRY_SECONDS,
-    retry_condition_fn=worth_retrying,
-    cache_policy=NO_CACHE,
-    log_prints=True,
-)
+@job_step
 def check_archived_day(day: date) -> QualityReport:
     """Check one day from the lake's own bytes."""
     with open_stores() as stores:

@@ -10,15 +10,13 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 
 from audit_flows.job_run import (
-    RETRY_SECONDS,
     job_run,
+    job_step,
     name_run,
     size_text,
-    worth_retrying,
 )
 from audit_flows.stores import open_stores
 from audit_storage.export.export import ExportReport, export_trail
@@ -51,7 +49,8 @@ def export_job(
             rows=report.rows,
             bytes=report.size_bytes,
             details={
-                "file": str(report.path),
+                "file": report.path.name,
+                "folder": str(report.path.parent),
                 "sha256": report.sha256,
                 "query": asked.as_dict(),
             },
@@ -61,13 +60,7 @@ def export_job(
         return report
 
 
-@task(
-    retries=len(RETRY_SECONDS),
-    retry_delay_seconds=RETRY_SECONDS,
-    retry_condition_fn=worth_retrying,
-    cache_policy=NO_CACHE,
-    log_prints=True,
-)
+@job_step
 def write_export(query: Query, format: str, output_path: Path | None) -> ExportReport:
     """Write the file; a try that fails leaves none, so trying again is safe."""
     with open_stores() as stores:

@@ -7,14 +7,16 @@ the whole history at a glance even when Prefect has forgotten the runs themselve
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Annotated, Any, ParamSpec, TypeVar
 
-from prefect import runtime
+from prefect import Task, runtime, task
 from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
+from pydantic import Field
 
 from audit_storage.jobs import JobRecord, JobTable
 from claude_max_audit.errors import TransientError, UnknownOutcomeError
@@ -32,10 +34,39 @@ ROOT_CHARACTERS = 12
 NOTE_CHARACTERS = 120
 """Longest note of a history row; the whole of it is in the job table and the run's log."""
 
-_NOT_NOTED = frozenset({"checks", "files", "lake_version", "snapshot"})
+_NOT_NOTED = frozenset({"checks", "files", "folder", "lake_version", "snapshot"})
 """Details that are for the job table only: they say nothing at a glance."""
 
 SUCCEEDED, FAILED = "succeeded", "failed"
+
+
+def worth_retrying(task: Any, run: Any, state: Any) -> bool:
+    """Say whether a failed step may succeed later: Prefect's `retry_condition_fn`."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, TransientError | UnknownOutcomeError)
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def job_step(function: Callable[P, R]) -> Task[P, R]:
+    """Make a step of a job: tried again after what may pass by itself, never after what stays."""
+    step = task(
+        retries=len(RETRY_SECONDS),
+        retry_delay_seconds=RETRY_SECONDS,
+        retry_condition_fn=worth_retrying,
+        cache_policy=NO_CACHE,
+        log_prints=True,
+    )
+    return step(function)
+
+
+Day = Annotated[
+    date,
+    Field(json_schema_extra={"pattern": r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$"}),
+]
+"""A UTC day as a parameter. Prefect's server knows patterns, but takes any text for a date."""
 
 
 class JobRun:
@@ -125,12 +156,6 @@ def name_run(name: str) -> None:
     if runtime.flow_run.id is not None:
         with get_client(sync_client=True) as client:
             client.update_flow_run(runtime.flow_run.id, name=name)
-
-
-def worth_retrying(task: Any, run: Any, state: Any) -> bool:
-    """Say whether a failed step may succeed later: Prefect's `retry_condition_fn`."""
-    error = state.result(raise_on_failure=False)
-    return isinstance(error, TransientError | UnknownOutcomeError)
 
 
 def size_text(size: int) -> str:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 from pydantic import Field
 
-from audit_flows.job_run import RETRY_SECONDS, job_run, name_run, worth_retrying
+from audit_flows.job_run import job_run, job_step, name_run
 from audit_flows.stores import Stores, open_stores
 from audit_storage.index.month import MonthDamagedError
 from audit_storage.lake.schema import entries_of
@@ -45,13 +44,7 @@ def reindex(
         return added
 
 
-@task(
-    retries=len(RETRY_SECONDS),
-    retry_delay_seconds=RETRY_SECONDS,
-    retry_condition_fn=worth_retrying,
-    cache_policy=NO_CACHE,
-    log_prints=True,
-)
+@job_step
 def index_month(month: str, rebuild: bool) -> int:
     """Bring one month up to the lake; returns the entries that were added."""
     with open_stores() as stores:

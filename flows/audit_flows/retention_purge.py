@@ -10,16 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 from pydantic import Field
 
 from audit_flows.job_run import (
-    RETRY_SECONDS,
     job_run,
+    job_step,
     name_run,
     size_text,
-    worth_retrying,
 )
 from audit_flows.stores import open_stores
 from audit_storage.purge.plan import PurgePlan
@@ -59,13 +57,7 @@ def retention_purge(
         return report
 
 
-@task(
-    retries=len(RETRY_SECONDS),
-    retry_delay_seconds=RETRY_SECONDS,
-    retry_condition_fn=worth_retrying,
-    cache_policy=NO_CACHE,
-    log_prints=True,
-)
+@job_step
 def purge_due(dry_run: bool, older_than_days: int | None) -> PurgeReport:
     """Plan, and unless it is a dry run carry out what is planned."""
     now = datetime.now(UTC)

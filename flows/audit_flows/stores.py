@@ -18,10 +18,16 @@ from audit_storage.jobs import JobTable
 from audit_storage.lake.lake import Lake
 from audit_storage.purge.receipts import ReceiptBook
 from claude_max_audit.hot.store import HotStore
-from claude_max_audit.settings import Settings, load_settings
+from claude_max_audit.settings import LINGER_SECONDS, MAX_BATCH, Settings, load_settings
+from claude_max_audit.sink import HotSink
+from claude_max_audit.spool.adoption import adopt_dead_writers
 
 if TYPE_CHECKING:
     from audit_storage.index.index import EntryIndex
+
+
+NO_WRITER = ""
+"""A job writes no entries of its own; it only carries those of others."""
 
 
 class Stores:
@@ -37,7 +43,11 @@ class Stores:
 
     @cached_property
     def hot(self) -> HotStore:
-        """Redis: the named one, else the embedded one of the home."""
+        """Redis: the named one, else the embedded one of the home.
+
+        What processes that ended left in the spool of this machine is carried to it first.
+        Raises `RedisUnavailableError` or `RedisRefusedError` when that could not be asked.
+        """
         url = self.settings.redis_url
         if url is None:
             url = EmbeddedRedis(self.settings.redis_dir).start().url
@@ -45,6 +55,10 @@ class Stores:
             url, hot_days=self.settings.hot_storage_days, keeps_until_archived=True
         )
         self._open.callback(hot.close)
+        # Killed here, or cut off: what was not carried stays in the spool for the next process.
+        adopt_dead_writers(
+            self.settings.spool_dir, HotSink(hot, NO_WRITER, MAX_BATCH, LINGER_SECONDS)
+        )
         return hot
 
     @cached_property

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from datetime import date
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 
-from audit_flows.job_run import RETRY_SECONDS, JobRun, job_run, name_run, worth_retrying
+from audit_flows.job_run import Day, JobRun, job_run, job_step, name_run
 from audit_flows.stores import open_stores
 from audit_storage.verify.commit_records import CommitRecords
 from audit_storage.verify.findings import Finding, VerifyReport
@@ -41,7 +40,7 @@ class LakeNotWholeError(TerminalError):
 
 
 @flow(name=JOB, log_prints=True)
-def verify_job(day: date | None = None) -> VerifyReport:
+def verify_job(day: Day | None = None) -> VerifyReport:
     """Verify the whole lake, or one UTC day of it.
 
     Raises `LakeNotWholeError` with the findings, and what the lake raises.
@@ -57,13 +56,7 @@ def verify_job(day: date | None = None) -> VerifyReport:
     return report
 
 
-@task(
-    retries=len(RETRY_SECONDS),
-    retry_delay_seconds=RETRY_SECONDS,
-    retry_condition_fn=worth_retrying,
-    cache_policy=NO_CACHE,
-    log_prints=True,
-)
+@job_step
 def verify_lake(day: date | None) -> VerifyReport:
     """Verify from the stored bytes; a lake that does not answer is asked again."""
     with open_stores() as stores:
