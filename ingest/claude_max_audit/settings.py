@@ -20,7 +20,7 @@ BATCH_SIZE = 10
 LINGER_SECONDS = 0.2
 """Longest that a lone entry waits in the queue for company before it is written."""
 
-MAX_BATCH = 512
+MAX_BATCH = 1024
 """Most entries in one pipeline: past this, Redis' throughput no longer grows."""
 
 LAKE_BATCH = 20_000

@@ -106,12 +106,9 @@ class Trail:
         if spool is None:
             return self._dropped, 0, 0, self._dropped
         with spool.lock:
-            return (
-                spool.appended + self._dropped,
-                spool.confirmed,
-                spool.pending,
-                self._dropped,
-            )
+            # The writer confirms without the lock, so each number is looked at once.
+            appended, written, dropped = spool.appended, spool.confirmed, self._dropped
+        return appended + dropped, written, appended - written, dropped
 
     @property
     def mean_latency_ms(self) -> float:

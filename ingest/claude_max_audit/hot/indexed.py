@@ -8,19 +8,26 @@ swarms are few and entries are many. `hot/keys.py` alone decides what the keys a
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from claude_max_audit.entry import AuditEntry
-from claude_max_audit.hot.keys import index_keys, may_name_words
+from claude_max_audit.hot.keys import index_keys
 
 _MOST_REMEMBERED: Final = 4_096
 """Sorts of entries whose keys are remembered: some megabytes at most."""
 
 
+class _Words(msgspec.Struct, frozen=True, gc=False):
+    """What of the metadata is indexed."""
+
+    event_type: Any = None
+    decision_type: Any = None
+
+
 class Indexed(msgspec.Struct, frozen=True, gc=False):
-    """Fields of an entry; what `index_keys` reads is here, but for words in the metadata."""
+    """Fields of an entry: all that `index_keys` reads of it."""
 
     entry_id: str
     timestamp: datetime
@@ -29,7 +36,7 @@ class Indexed(msgspec.Struct, frozen=True, gc=False):
     swarm_id: str
     swarm_ids: tuple[str, ...]
     content_hash: str
-    metadata: msgspec.Raw
+    metadata: _Words
     retention: str
     recorded_at: datetime
     writer_id: str
@@ -44,15 +51,16 @@ class Indexed(msgspec.Struct, frozen=True, gc=False):
 read_indexed = msgspec.json.Decoder(Indexed).decode
 """Read what is indexed of an entry's canonical bytes."""
 
+_WORD = frozenset({str, type(None)})
 _decode = msgspec.json.Decoder(AuditEntry).decode
 _remembered: dict[tuple[object, ...], tuple[str, ...]] = {}
 
 
 def keys_of(entry: Indexed, canonical: bytes) -> tuple[str, ...]:
     """`index_keys` of the entry with these canonical bytes."""
-    metadata = entry.metadata
-    if metadata != b"{}" and may_name_words(bytes(metadata)):
-        return tuple(index_keys(_decode(canonical)))
+    words = entry.metadata
+    if type(words.event_type) not in _WORD or type(words.decision_type) not in _WORD:
+        return tuple(index_keys(_decode(canonical)))  # no words after all
     sort = (
         entry.entry_type,
         entry.agent_id,
@@ -64,6 +72,8 @@ def keys_of(entry: Indexed, canonical: bytes) -> tuple[str, ...]:
         entry.session_id,
         entry.severity,
         entry.retention,
+        words.event_type,
+        words.decision_type,
     )
     keys = _remembered.get(sort)
     if keys is None:

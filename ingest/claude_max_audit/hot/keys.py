@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date
+from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -36,7 +37,7 @@ KEY_FORMS: Final[dict[str, str]] = {
     "audit:cross_swarm": "zset",
     "audit:permanent": "zset",
     "audit:twice": "zset",
-    "audit:content:{day}": "zset",
+    "audit:content:{day}:{part}": "zset",
     "audit:keys:{day}": "set",
     "audit:archived:{day}": "string",
     "audit:days": "zset",
@@ -105,9 +106,19 @@ def decision_key(decision_type: str) -> str:
     return f"audit:decision:{decision_type}"
 
 
-def content_key(day: str) -> str:
-    """Content hashes of one UTC day, in the form of `content_member`."""
-    return f"audit:content:{day}"
+_CONTENT_PARTS: Final = 1024
+"""Parts that a day's contents are in. Redis packs a sorted set of up to 128 short members into
+a third of the memory, and so many parts stay that small up to a hundred thousand entries a day."""
+
+
+def content_key(day: str, content: bytes) -> str:
+    """The part of one UTC day's contents that this one, named by `content_name`, is in."""
+    return f"audit:content:{day}:{int.from_bytes(content[:2]) % _CONTENT_PARTS:03x}"
+
+
+def content_keys(day: str) -> list[str]:
+    """All parts of one UTC day's contents."""
+    return [f"audit:content:{day}:{part:03x}" for part in range(_CONTENT_PARTS)]
 
 
 def touched_key(day: str) -> str:
@@ -228,16 +239,9 @@ _decode_named = msgspec.json.Decoder(_Named).decode
 def _named_in_metadata(entry: AuditEntry) -> _Named | None:
     """Read the two words of the metadata that are indexed, parsing only where they may be."""
     text = bytes(entry.metadata_json)
-    return _decode_named(text) if may_name_words(text) else None
-
-
-def may_name_words(metadata_json: bytes) -> bool:
-    """Whether this metadata may have an `event_type` or a `decision_type`: a quick look."""
-    return (
-        b'"event_type"' in metadata_json
-        or b'"decision_type"' in metadata_json
-        or b"\\u" in metadata_json
-    )
+    if b'"event_type"' in text or b'"decision_type"' in text or b"\\u" in text:
+        return _decode_named(text)
+    return None
 
 
 def _is_word(value: Any) -> bool:
@@ -245,24 +249,35 @@ def _is_word(value: Any) -> bool:
 
 
 _LEAST_SCORE: Final = -62_135_596_800_000_000
-"""Epoch microseconds of the year 1, so that a moment's text form sorts as the moment does."""
+"""Epoch microseconds of the year 1: moments as distances from it sort as they are, in bytes."""
+
+_NAME_BYTES: Final = 20
+"""With a moment and a UUID just the 64 bytes that Redis takes for a short member."""
 
 
-def content_member(content_hash: str, score: int, entry_id: str) -> str:
-    """One copy of a content: sorts by hash, then time, then id."""
-    return f"{content_hash}/{score - _LEAST_SCORE:018d}/{entry_id}"
+def content_name(content_hash: str) -> bytes:
+    """What stands for a content hash in `audit:content`: 160 bits, whatever text the hash is."""
+    return sha256(content_hash.encode()).digest()[:_NAME_BYTES]
+
+
+def content_member(content: bytes, score: int, entry_id: str) -> bytes:
+    """One copy of a content, by its name: sorts by name, then time, then id."""
+    return content + _moment(score) + entry_id.encode()
 
 
 def parse_content_member(member: bytes) -> tuple[int, bytes]:
     """Score and entry id of what `content_member` wrote."""
-    _, moment, entry_id = member.split(b"/", 2)
-    return int(moment) + _LEAST_SCORE, entry_id
+    id_start = _NAME_BYTES + 8
+    return int.from_bytes(member[_NAME_BYTES:id_start]) + _LEAST_SCORE, member[id_start:]
 
 
-def content_range(content_hash: str, low: int, high: int) -> tuple[str, str]:
+def content_range(content: bytes, low: int, high: int) -> tuple[bytes, bytes]:
     """Bounds, for the lexicographic commands, of a content's copies from `low` to `high`."""
-    start, end = low - _LEAST_SCORE, high - _LEAST_SCORE
-    return f"[{content_hash}/{start:018d}/", f"({content_hash}/{end:018d}0"
+    return b"[" + content + _moment(low), b"(" + content + _moment(high + 1)
+
+
+def _moment(score: int) -> bytes:
+    return (score - _LEAST_SCORE).to_bytes(8)
 
 
 _DAY_US: Final = 86_400_000_000
