@@ -26,6 +26,7 @@ from claude_max_audit.hot.keys import (
     USUAL_KIND_NAMES,
     content_key,
     content_member,
+    content_name,
     day_key,
     day_of,
     touched_key,
@@ -137,8 +138,11 @@ class BatchPacker:
         self._members[day, keys_of(entry, canonical)].append(
             b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(score_text), score_text, len(entry_id), entry_id)
         )
-        copy = content_member(entry.content_hash, score, entry.entry_id).encode()
-        self._copies[day].append(b"$1\r\n0\r\n$%d\r\n%b\r\n" % (len(copy), copy))
+        content = content_name(entry.content_hash)
+        copy = content_member(content, score, entry.entry_id)
+        self._copies[content_key(day, content)].append(
+            b"$1\r\n0\r\n$%d\r\n%b\r\n" % (len(copy), copy)
+        )
         recorded = entry.recorded_at
         if recorded >= self._agents.setdefault(entry.agent_id, recorded):
             self._agents[entry.agent_id] = recorded
@@ -177,8 +181,8 @@ class BatchPacker:
             yield from self._add("SADD", touched_key(day), [_words(key) for key in names], 1)
         if days:
             yield from self._list_days(days)
-        for day, copies in self._copies.items():
-            yield from self._add("ZADD", content_key(day), copies, 2)
+        for key, copies in self._copies.items():
+            yield from self._add("ZADD", key, copies, 2)
         for key, members in indexes.items():
             yield from self._add("ZADD", key, members, 2)
         yield from self._list_agents_and_kinds(indexes)

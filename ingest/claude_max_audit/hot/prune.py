@@ -22,7 +22,9 @@ from claude_max_audit.hot.keys import (
     KINDS,
     Kind,
     content_key,
+    content_keys,
     content_member,
+    content_name,
     day_key,
     day_of,
     entry_key,
@@ -178,7 +180,7 @@ class HotPruner:
         def decide(replies: list[Any]) -> list[Command]:
             count, due = replies
             if not count:
-                rest = (touched_key(day), content_key(day))
+                rest = (touched_key(day), *content_keys(day))
                 return [("DEL", *rest), ("ZREM", DAYS, day)]
             if due is not None and float(due) == retry_at:
                 return [("ZADD", DAYS, next_due, day)]
@@ -201,16 +203,19 @@ class HotPruner:
 def _removals(entries: Sequence[AuditEntry]) -> Iterator[Command]:
     """One command per key that takes the entries out, their days last."""
     indexes: dict[str, list[str]] = defaultdict(list)
+    contents: dict[str, list[bytes]] = defaultdict(list)
     days: dict[str, list[str]] = defaultdict(list)
     for entry in entries:
         score = epoch_us(entry.timestamp)
         day = day_of(score)
         for key in index_keys(entry):
             indexes[key].append(entry.entry_id)
-        indexes[content_key(day)].append(content_member(entry.content_hash, score, entry.entry_id))
+        content = content_name(entry.content_hash)
+        contents[content_key(day, content)].append(content_member(content, score, entry.entry_id))
         days[day_key(day)].append(entry.entry_id)
-    for key, members in [*indexes.items(), *days.items()]:
-        yield ("ZREM", key, *members)
+    for group in (indexes, contents, days):
+        for key, members in group.items():
+            yield ("ZREM", key, *members)
 
 
 def _intersections(

@@ -16,6 +16,7 @@ from claude_max_audit.entry import epoch_us
 from claude_max_audit.hot.entries import load
 from claude_max_audit.hot.keys import (
     content_key,
+    content_name,
     content_range,
     day_key,
     day_of,
@@ -205,11 +206,15 @@ class HotReader:
         day's own members.
         """
         low, high = self._window.low, self._window.high
-        ranges = [content_range(content, low, high) for content in self.plan.contents]
+        names = [content_name(content) for content in self.plan.contents]
         for day_start in range(0, len(self._days), _DAYS_AT_ONCE):
             days = self._days[day_start : day_start + _DAYS_AT_ONCE]
             replies = self._link.ask(
-                [("ZRANGEBYLEX", content_key(day), *bounds) for day in days for bounds in ranges]
+                [
+                    ("ZRANGEBYLEX", content_key(day, name), *content_range(name, low, high))
+                    for day in days
+                    for name in names
+                ]
             )
             found = sorted(map(parse_content_member, chain.from_iterable(replies)), reverse=True)
             for _, copies in groupby(found, key=lambda member: day_of(member[0])):
