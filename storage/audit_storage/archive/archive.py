@@ -18,6 +18,7 @@ from typing import Protocol
 
 import polars as pl
 
+from audit_storage.archive.gaps import gaps_of_day
 from audit_storage.archive.intake import Intake
 from audit_storage.archive.quarantine import Quarantine
 from audit_storage.archive.report import ArchiveReport, DayReport, LakeDamagedError
@@ -174,7 +175,11 @@ def _archive_once(
         _check_rows(held, day, other_than=report.snapshot)
     # Killed here: all is in the lake and checked; the next run finds every entry `already`
     # there, writes nothing and only releases.
-    return replace(report, released=_release(hot, intake, held.days().get(day, 0), now))
+    return replace(
+        report,
+        released=_release(hot, intake, held.days().get(day, 0), now),
+        gaps=gaps_of_day(held, day) if report.snapshot is not None else (),
+    )
 
 
 def _publish(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
+from audit_storage.archive.gaps import Gap
 from claude_max_audit.errors import TerminalError
 
 
@@ -28,7 +29,8 @@ class DayReport:
     entries that the lake held before; `quarantined` all bad ones of the day that Redis held.
 
     `version` and `merkle_root` (hex) are None when nothing new was committed. `index_error`
-    tells why the semantic index lacks the day; it is rebuilt from the lake.
+    tells why the semantic index lacks the day; it is rebuilt from the lake. `gaps` are numbers
+    that the day's writers used and the lake lacks, looked for when something new came.
     """
 
     day: date
@@ -43,6 +45,7 @@ class DayReport:
     released: int = 0
     seconds: float = 0.0
     index_error: str | None = None
+    gaps: tuple[Gap, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,11 @@ class ArchiveReport:
     def bytes(self) -> int:
         """Bytes that this run wrote to the lake."""
         return sum(day.bytes for day in self.days)
+
+    @property
+    def gaps(self) -> tuple[Gap, ...]:
+        """Numbers of writers that the lake lacks, each gap once."""
+        return tuple(dict.fromkeys(gap for day in self.days for gap in day.gaps))
 
     @property
     def index_behind(self) -> tuple[date, ...]:

@@ -1,0 +1,70 @@
+"""Which numbers of a writer the lake lacks: every writer numbers its entries from 1 without a gap.
+
+The archive asks after each day that brought entries. A number that is missing here was dropped by
+a full spool (then an `audit_gap` entry says so), was lost with a Redis that forgot more than the
+spool still had, was purged, or stands in a day that is not archived yet. Nothing is mended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import NamedTuple
+
+import polars as pl
+
+from audit_storage.lake.delta_log import answering
+from audit_storage.lake.plan import LakeFile, files_for_day
+from audit_storage.lake.view import LakeView
+
+
+class Gap(NamedTuple):
+    """Numbers of one writer, both ends inclusive, that no row of the lake has."""
+
+    writer_id: str
+    first_seq: int
+    last_seq: int
+
+
+def gaps_of_day(view: LakeView, day: date) -> tuple[Gap, ...]:
+    """Gaps between the first and the last number that each writer has on a UTC day.
+
+    Numbers of other days are looked at for the writers in question only: an entry may be
+    dated back, and a writer's work may cross midnight. Raises `LakeUnavailableError`.
+    """
+    numbers = _numbers(view, files_for_day(view.files, day), pl.col("timestamp").dt.date() == day)
+    bounds = numbers.group_by("writer_id").agg(
+        pl.col("writer_seq").min().alias("low"),
+        pl.col("writer_seq").max().alias("high"),
+        pl.col("writer_seq").n_unique().alias("count"),
+    )
+    suspects = bounds.filter(pl.col("high") - pl.col("low") + 1 > pl.col("count"))
+    if suspects.is_empty():
+        return ()
+    writers = suspects.get_column("writer_id")
+    everywhere = _numbers(view, view.files, pl.col("writer_id").is_in(writers.implode()))
+    within = everywhere.join(suspects, on="writer_id").filter(
+        pl.col("writer_seq").is_between(pl.col("low"), pl.col("high"))
+    )
+    return gaps_between(within)
+
+
+def gaps_between(numbers: pl.DataFrame) -> tuple[Gap, ...]:
+    """Gaps between the numbers (`writer_id`, `writer_seq`) of each writer, in their order."""
+    found = (
+        numbers.select("writer_id", "writer_seq")
+        .unique()
+        .sort("writer_id", "writer_seq")
+        .with_columns(before=pl.col("writer_seq").shift().over("writer_id"))
+        .filter(pl.col("writer_seq") - pl.col("before") > 1)
+    )
+    return tuple(
+        Gap(writer, before + 1, number - 1)
+        for writer, number, before in found.select("writer_id", "writer_seq", "before").rows()
+    )
+
+
+def _numbers(view: LakeView, files: Sequence[LakeFile], condition: pl.Expr) -> pl.DataFrame:
+    rows = view.rows_of(files).filter(condition).select("writer_id", "writer_seq")
+    with answering(view.uri):
+        return rows.collect()
