@@ -47,6 +47,26 @@ def test_a_file_cut_anywhere_gives_a_prefix_and_no_alarm(
     assert frames == payloads[: len(frames)]
 
 
+@given(
+    payloads=st.lists(st.binary(min_size=1, max_size=200), min_size=1, max_size=12),
+    at=st.integers(min_value=HEADER_BYTES, max_value=1 << 12),
+    bit=st.integers(min_value=0, max_value=7),
+)
+@settings(max_examples=120, deadline=None)
+def test_a_flipped_bit_never_gives_an_entry_that_nobody_wrote(
+    payloads: list[bytes], at: int, bit: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    entries = [b'{"entry_id":"%b"}' % payload for payload in payloads]
+    path = written(tmp_path_factory.mktemp("segment") / "1.wal", entries)
+    data = bytearray(path.read_bytes())
+    data[at % len(data)] ^= 1 << bit
+    path.write_bytes(data)
+    read = [frame for frame in read_frames(path) if isinstance(frame, bytes)]
+    rest = iter(entries)
+    assert all(frame in rest for frame in read), "what is read is a part of it, in order"
+    assert len(read) >= len(entries) - 1 or at % len(data) < HEADER_BYTES
+
+
 def test_a_frame_that_does_not_fit_is_refused_and_leaves_the_segment_whole(
     tmp_path: Path,
 ) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from claude_max_audit.errors import RedisUnavailableError, SpoolFullError
 from claude_max_audit.spool.adoption import adopt_dead_writers
@@ -117,6 +119,52 @@ def test_rewind_to_the_oldest_gives_confirmed_entries_again(tmp_path: Path) -> N
     spool.confirm(60)
     spool.rewind(to_oldest=True)
     assert drained(spool) == [entry_like(n) for n in range(60)]
+    spool.close()
+
+
+STEP = st.one_of(
+    st.tuples(st.just("append"), st.integers(1, 40)),
+    st.tuples(st.just("read"), st.integers(1, 60)),
+    st.tuples(st.just("answer"), st.just(0)),
+    st.tuples(st.just("fail"), st.just(0)),
+    st.tuples(st.just("lose"), st.just(0)),
+    st.tuples(st.just("tidy"), st.just(0)),
+)
+
+
+@given(steps=st.lists(STEP, max_size=40), durable=st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_whatever_happens_the_store_gets_every_entry_in_order(
+    steps: list[tuple[str, int]], durable: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    spool = Spool(tmp_path_factory.mktemp("spool"), WRITER, durable=durable, segment_bytes=1500)
+    appended = 0
+    in_flight: list[list[bytes]] = []
+    stored: list[bytes] = []
+    for step, count in steps:
+        if step == "append":
+            for _ in range(count):
+                with spool.lock:
+                    spool.append(entry_like(appended))
+                appended += 1
+        elif step == "read" and (batch := spool.read(count, 1 << 20)):
+            in_flight.append(batch)
+        elif step == "answer" and in_flight:
+            stored += in_flight.pop(0)
+            spool.confirm(len(stored) - spool.confirmed)
+        elif step == "fail":
+            in_flight.clear()
+            spool.rewind()
+        elif step == "lose":
+            in_flight.clear()
+            stored.clear()
+            spool.rewind(to_oldest=True)
+        elif step == "tidy":
+            spool.tidy()
+        assert stored == [entry_like(n) for n in range(len(stored))]
+        assert spool.pending == appended - len(stored)
+    spool.rewind()
+    assert stored + drained(spool) == [entry_like(n) for n in range(appended)]
     spool.close()
 
 

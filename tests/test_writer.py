@@ -13,9 +13,12 @@ from typing import Any
 
 import pytest
 import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from audit_flows.embedded_redis import EmbeddedRedis
 from claude_max_audit import ClaudeMaxAuditor
+from claude_max_audit.entry import AuditEntry, entry_hash_of
 from claude_max_audit.errors import FlushIncompleteError, RedisBehindError, RedisRefusedError
 from claude_max_audit.hot.mark import Mark, MarkWatch
 
@@ -312,6 +315,52 @@ def test_the_counts_add_up_at_every_moment_while_threads_write(
     watcher.join()
     assert wrong == []
     assert auditor._trail.counts[0] == 2800
+
+
+HOSTILE = st.text(
+    st.characters(exclude_categories=["Cs"]) | st.sampled_from('\x00"\\\r\n*$\u2028\ufeff{}'),
+    max_size=80,
+)
+NAME = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="*?[]\\"),
+    min_size=1,
+    max_size=30,
+).filter(lambda text: text.strip() != "")
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | HOSTILE
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(HOSTILE, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    said=st.lists(
+        st.tuples(NAME, NAME, HOSTILE, st.dictionaries(HOSTILE, JSON, max_size=4)), max_size=12
+    )
+)
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_hostile_text_comes_back_exactly_through_spool_and_redis(
+    said: list[tuple[str, str, str, dict[str, Any]]], redis_url: str, tmp_path: Path
+) -> None:
+    made = ClaudeMaxAuditor(redis_url=redis_url, home=tmp_path, storage_backend="redis")
+    ids = [
+        made.sync.log_message(sender, to, content=content, metadata=metadata)
+        for sender, to, content, metadata in said
+    ]
+    made.sync.flush_all()
+    for entry_id, (sender, to, content, metadata) in zip(ids, said, strict=True):
+        (entry,) = made.sync.search_logs({"entry_id": entry_id, "agent_id": sender}).entries
+        assert (entry.agent_id, entry.to_agent, entry.content) == (sender, to, content)
+        assert entry.metadata == metadata
+        assert entry.entry_hash == entry_hash_of(entry.canonical_bytes())
+        assert AuditEntry.from_json(entry.to_json()) == entry
+    made.sync.close()
 
 
 def test_a_mark_tells_a_loss_from_an_answer_that_did_not_arrive() -> None:
