@@ -166,13 +166,22 @@ def test_a_store_that_is_away_is_tried_again_and_then_recorded(
     gone = replace(trail, redis_url=f"unix://{tmp_path}/gone.sock")
 
     with pytest.raises(RedisUnavailableError):
-        run_flow("daily-archive", gone)
+        run_flow("daily-archive", gone, patient=True)
 
     newest = history.artifact("daily-archive")[0]
     assert newest["result"] == "failed"
     assert newest["note"].startswith("RedisUnavailableError: Redis at unix:")
     assert [record.result for record in JobTable(trail).history()] == ["failed"]
     assert history.runs("task", "archive_days")[0]["run_count"] == 4
+
+
+def test_a_run_that_somebody_waits_for_fails_at_once(
+    trail: Settings, history: History, tmp_path: Path
+) -> None:
+    with pytest.raises(RedisUnavailableError):
+        run_flow("daily-archive", replace(trail, redis_url=f"unix://{tmp_path}/gone.sock"))
+
+    assert history.runs("task", "archive_days")[0]["run_count"] == 1
 
 
 def archive_all(trail: Settings, hot: HotStore, *entries: AuditEntry) -> None:

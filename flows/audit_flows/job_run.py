@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -40,8 +41,14 @@ _NOT_NOTED = frozenset({"checks", "files", "folder", "lake_version", "snapshot"}
 SUCCEEDED, FAILED = "succeeded", "failed"
 
 
+is_watched: ContextVar[bool] = ContextVar("is_watched", default=False)
+"""Whether a person waits for this run: then a failure is told at once, and they try again."""
+
+
 def worth_retrying(task: Any, run: Any, state: Any) -> bool:
     """Say whether a failed step may succeed later: Prefect's `retry_condition_fn`."""
+    if is_watched.get():
+        return False
     error = state.result(raise_on_failure=False)
     return isinstance(error, TransientError | UnknownOutcomeError)
 

@@ -42,11 +42,17 @@ Told = Callable[[str], None]
 
 
 def run_flow(
-    job: str, settings: Settings, *, on_line: Told | None = None, **parameters: Any
+    job: str,
+    settings: Settings,
+    *,
+    on_line: Told | None = None,
+    patient: bool = False,
+    **parameters: Any,
 ) -> Any:
     """Run a job of `JOBS` to its end and return what its flow returns.
 
-    `on_line` is told each line that the flow prints. Raises `ValueError` for parameters that do
+    `on_line` is told each line that the flow prints. A `patient` run tries again after what may
+    pass by itself, for minutes, as a scheduled one does. Raises `ValueError` for parameters that do
     not fit, before a run exists, `PrefectApiError` when Prefect does not start, and what the
     flow raises.
     """
@@ -60,6 +66,7 @@ def run_flow(
         arguments = _checked(flow, parameters)
         stack.enter_context(_prefect_at(waiting()))
         stack.enter_context(_listening(on_line))
+        stack.enter_context(_watched(not patient))
         return flow(**arguments)
 
 
@@ -102,6 +109,17 @@ def _prefect_at(api_url: str) -> Iterator[None]:
             # Logs and events are sent by threads of Prefect's: wait until the API has them.
             APILogWorker.drain_all()
             EventsWorker.drain_all()
+
+
+@contextmanager
+def _watched(watched: bool) -> Iterator[None]:
+    from audit_flows.job_run import is_watched
+
+    before = is_watched.set(watched)
+    try:
+        yield
+    finally:
+        is_watched.reset(before)
 
 
 @contextmanager
