@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from claude_max_audit.errors import RedisUnavailableError, SpoolFullError
 from claude_max_audit.spool.adoption import adopt_dead_writers
 from claude_max_audit.spool.folder import adopt_folder, segments_in
-from claude_max_audit.spool.segment import HEADER_BYTES, number_of
+from claude_max_audit.spool.segment import HEADER_BYTES, number_of, read_frames
 from claude_max_audit.spool.spool import Spool
 
 WRITER = "0123456789abcdef"
@@ -129,6 +129,8 @@ STEP = st.one_of(
     st.tuples(st.just("fail"), st.just(0)),
     st.tuples(st.just("lose"), st.just(0)),
     st.tuples(st.just("tidy"), st.just(0)),
+    st.tuples(st.just("prepare"), st.just(0)),
+    st.tuples(st.just("large"), st.integers(1000, 4000)),
 )
 
 
@@ -138,15 +140,15 @@ def test_whatever_happens_the_store_gets_every_entry_in_order(
     steps: list[tuple[str, int]], durable: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     spool = Spool(tmp_path_factory.mktemp("spool"), WRITER, durable=durable, segment_bytes=1500)
-    appended = 0
+    entries: list[bytes] = []
     in_flight: list[list[bytes]] = []
     stored: list[bytes] = []
     for step, count in steps:
         if step == "append":
             for _ in range(count):
+                entries.append(entry_like(len(entries)))
                 with spool.lock:
-                    spool.append(entry_like(appended))
-                appended += 1
+                    spool.append(entries[-1])
         elif step == "read" and (batch := spool.read(count, 1 << 20)):
             in_flight.append(batch)
         elif step == "answer" and in_flight:
@@ -161,10 +163,20 @@ def test_whatever_happens_the_store_gets_every_entry_in_order(
             spool.rewind(to_oldest=True)
         elif step == "tidy":
             spool.tidy()
-        assert stored == [entry_like(n) for n in range(len(stored))]
-        assert spool.pending == appended - len(stored)
+        elif step == "prepare":
+            spool.prepare()
+        elif step == "large":
+            large = entry_like(len(entries)) + b" " * count
+            with spool.lock:
+                spool.append(large)
+            entries.append(large)
+        assert stored == entries[: len(stored)]
+        assert spool.pending == len(entries) - len(stored)
+    if durable:
+        on_disk = [frame for path in segments_in(spool.folder) for frame in read_frames(path)]
+        assert on_disk == entries, "the names of the segments sort as they were written"
     spool.rewind()
-    assert stored + drained(spool) == [entry_like(n) for n in range(appended)]
+    assert stored + drained(spool) == entries
     spool.close()
 
 
@@ -207,7 +219,7 @@ def test_what_is_kept_is_bounded_by_bytes_but_not_its_last_seconds(
     spool.confirm(60)
     spool.tidy()
     assert len(names(spool.folder)) > 4
-    monkeypatch.setattr("claude_max_audit.spool.spool.LOSS_SECONDS", 0.0)
+    monkeypatch.setattr("claude_max_audit.spool.kept.LOSS_SECONDS", 0.0)
     spool.tidy()
     assert names(spool.folder) == [".done", ".done", ".wal"]
     spool.close()

@@ -203,7 +203,7 @@ def test_what_a_process_leaves_behind_is_carried_again_if_redis_lost_it(
 def test_a_loss_of_what_is_no_longer_here_leaves_an_entry_that_says_so(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("claude_max_audit.spool.spool.LOSS_SECONDS", 0.0)
+    monkeypatch.setattr("claude_max_audit.spool.kept.LOSS_SECONDS", 0.0)
     monkeypatch.setenv("AUDIT_KEEP_BYTES", "100000")
     made = ClaudeMaxAuditor(redis_url=server.url, home=tmp_path / "h", storage_backend="redis")
     log(made, 3000)

@@ -38,7 +38,8 @@ from claude_max_audit.settings import (
 )
 from claude_max_audit.sink import HotSink, LakeSink, Sink
 from claude_max_audit.spool.group_commit import GroupCommit
-from claude_max_audit.spool.spool import LOSS_SECONDS, Spool
+from claude_max_audit.spool.kept import LOSS_SECONDS
+from claude_max_audit.spool.spool import Spool
 from claude_max_audit.vocabulary import AuditEntryType, SecuritySeverity
 from claude_max_audit.writer import Writer
 

@@ -19,7 +19,8 @@ from claude_max_audit.errors import AuditError, RedisBehindError
 from claude_max_audit.settings import BATCH_SIZE
 from claude_max_audit.sink import Sink
 from claude_max_audit.spool.adoption import adopt_dead_writers
-from claude_max_audit.spool.spool import LOSS_SECONDS, Spool
+from claude_max_audit.spool.kept import LOSS_SECONDS
+from claude_max_audit.spool.spool import Spool
 
 _log = logging.getLogger("claude_max_audit")
 
@@ -39,6 +40,9 @@ HOUSEKEEPING_SECONDS = 0.5
 
 ADOPTION_SECONDS = 30.0
 """How often the writer looks for spools of processes that died meanwhile."""
+
+_STEP_SECONDS = 0.05
+"""How often a writer that waits for its store looks after the spool meanwhile."""
 
 _NEVER = 1 << 62
 
@@ -163,6 +167,7 @@ class Writer:
     def _keep_house(self, *, idle: bool) -> None:
         """Now and then: tidy the spool, look for losses and for dead writers."""
         now = monotonic()
+        self._spool.prepare()
         if now - self._tidied_at >= HOUSEKEEPING_SECONDS:
             self._tidied_at = now
             if idle and self._spool.keeps:
@@ -210,7 +215,8 @@ class Writer:
         until = monotonic() + seconds
         self._wake.clear()
         while not self._stopping and not self._waiting and (left := until - monotonic()) > 0:
-            self._wake.wait(min(left, HOUSEKEEPING_SECONDS))
+            self._wake.wait(min(left, _STEP_SECONDS))
+            self._spool.prepare()
             self._spool.tidy(releasing=False)
             if self._wake.is_set():
                 return

@@ -24,8 +24,8 @@ from claude_max_audit.spool.folder import (
     settle_file,
     writer_folders,
 )
+from claude_max_audit.spool.kept import LOSS_SECONDS
 from claude_max_audit.spool.segment import DONE_SUFFIX, Unfit, number_of, read_frames
-from claude_max_audit.spool.spool import LOSS_SECONDS
 
 _log = logging.getLogger("claude_max_audit")
 

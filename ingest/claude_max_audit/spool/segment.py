@@ -59,8 +59,6 @@ class Segment:
         self.path = path
         self.capacity = capacity
         self.end = HEADER_BYTES
-        self.first_seq = first_seq
-        self.last_seq = first_seq - 1
         self.made_at = monotonic()
         self.settled_at = 0.0
         self._fd = -1
@@ -76,7 +74,15 @@ class Segment:
                 os.close(self._fd)
                 path.unlink(missing_ok=True)
                 raise
-        self._bytes[:HEADER_BYTES] = _HEADER.pack(MAGIC, writer_id.encode(), first_seq)
+        self._writer_id = writer_id.encode()
+        self.begin_at(first_seq)
+
+    def begin_at(self, first_seq: int) -> None:
+        """Number the first entry, before there is one."""
+        assert self._bytes is not None, "a new segment is in memory"
+        self.first_seq = first_seq
+        self.last_seq = first_seq - 1
+        self._bytes[:HEADER_BYTES] = _HEADER.pack(MAGIC, self._writer_id, first_seq)
 
     def append(self, payload: bytes) -> bool:
         """Add one frame; False when it does not fit. Durable against `kill -9` on return."""

@@ -14,17 +14,11 @@ from collections import deque
 from pathlib import Path
 from time import monotonic
 
-from claude_max_audit.errors import SpoolFullError
 from claude_max_audit.settings import KEEP_BYTES, KEEP_SECONDS, SEGMENT_BYTES, SPOOL_BYTES
-from claude_max_audit.spool.folder import claim_folder, remove_folder, segment_path, sync_folder
-from claude_max_audit.spool.segment import FRAME_BYTES, HEADER_BYTES, Segment, number_of
-
-_FIRST_SEGMENT_BYTES = 256 * 1024
-"""A short process should not pay for a long one's segment; sizes double up to the full one."""
-
-LOSS_SECONDS = 4.0
-"""How long an answered segment stays at least. Redis with `appendfsync everysec` may put a
-write off for two seconds, and what it wrote is on its disk a second later, or a little more."""
+from claude_max_audit.spool.folder import claim_folder, remove_folder, sync_folder
+from claude_max_audit.spool.kept import Kept
+from claude_max_audit.spool.room import Room
+from claude_max_audit.spool.segment import HEADER_BYTES, Segment, number_of
 
 _RENEW_SECONDS = 600.0
 """Age at which a segment with room left is given up, so that no answered entry stays long."""
@@ -60,23 +54,22 @@ class Spool:
         self.lock = threading.Lock()
         self.appended = 0
         self.confirmed = 0
-        self.bytes_held = 0
-        self._durable = durable
         self._synced = synced
-        self._max_bytes = max_bytes
-        self._keep_seconds = keep_seconds
-        self._keep_bytes = keep_bytes
-        self._full_segment_bytes = segment_bytes
-        self._next_bytes = min(_FIRST_SEGMENT_BYTES, segment_bytes)
         self._segments: deque[Segment] = deque()
-        self._kept: deque[Segment] = deque()
+        self._kept = Kept(keep_seconds, keep_bytes)
+        self._room = Room(
+            self.folder,
+            durable=durable,
+            max_bytes=max_bytes,
+            segment_bytes=segment_bytes,
+            kept=self._kept,
+        )
         self._full: list[Segment] = []
         self._unsynced: list[Segment] = []
         self._folder_synced = 0
         self._unsure: tuple[int, OSError] | None = None
         self._files = threading.Lock()
         self._renewing = False
-        self._made = 0
         self._reading: Segment | None = None
         self._offset = HEADER_BYTES
         self._lock_fd = claim_folder(self.folder) if durable else -1
@@ -87,11 +80,16 @@ class Spool:
         return self.appended - self.confirmed
 
     @property
+    def bytes_held(self) -> int:
+        """Bytes that the segments take, kept ones included."""
+        return self._room.bytes_held
+
+    @property
     def keeps(self) -> bool:
         """Whether entries are still here that the store answered for and may yet lose."""
         with self.lock:
-            return bool(self._kept) or (
-                bool(self._segments) and self._segments[0].first_seq <= self.confirmed
+            return len(self._kept) > 0 or (
+                len(self._segments) > 0 and self._segments[0].first_seq <= self.confirmed
             )
 
     def append(self, payload: bytes) -> None:
@@ -110,7 +108,7 @@ class Spool:
         """Put everything appended so far onto the disk; `failure_of` says what went wrong."""
         with self._files:  # Meanwhile no segment is folded or removed.
             with self.lock:
-                unsynced, made = list(self._unsynced), self._made
+                unsynced, made = list(self._unsynced), self._room.made
             try:
                 for segment in unsynced:
                     segment.sync()
@@ -164,8 +162,7 @@ class Spool:
         """Read again from the first unconfirmed entry, or from the oldest one still here."""
         with self.lock:
             if to_oldest:
-                self._segments.extendleft(reversed(self._kept))
-                self._kept.clear()
+                self._segments.extendleft(reversed(self._kept.take_all()))
                 if self._segments:
                     self.confirmed = min(self.confirmed, self._segments[0].first_seq - 1)
             self._reading = None
@@ -183,6 +180,18 @@ class Spool:
                     return number_of(segment.read(HEADER_BYTES)[0])
         return None
 
+    def prepare(self) -> None:
+        """Make the next segment before it is needed, so that no caller waits for the disk."""
+        with self.lock:
+            newest = self._segments[-1] if self._segments else None
+            if newest is None or newest.end < newest.capacity // 2:
+                return
+            reserved = self._room.reserve_spare()
+        if reserved is not None:
+            spare = self._room.make_spare(*reserved)
+            with self.lock:
+                self._room.keep_spare(*reserved, spare)
+
     def tidy(self, *, releasing: bool = True) -> None:
         """Let full segments go from memory, and answered ones from the disk in their time.
 
@@ -195,9 +204,12 @@ class Spool:
                 segment.fold()
                 segment.settle()
                 with self.lock:
-                    self._kept.append(segment)
+                    self._kept.add(segment)
             if releasing:
-                for segment in self._over_kept():
+                with self.lock:
+                    expired = self._kept.take_expired()
+                    self._room.bytes_held -= sum(segment.capacity for segment in expired)
+                for segment in expired:
                     segment.release()
 
     def close(self) -> None:
@@ -206,10 +218,11 @@ class Spool:
             if self.pending == 0:
                 for segment in self._segments:
                     segment.settle()
-                self._kept.extend(self._segments)
+                    self._kept.add(segment)
                 self._segments.clear()
-                for segment in self._over_kept(closing=True):
+                for segment in self._kept.take_expired(closing=True):
                     segment.release()
+            self._room.close(removing=True)
             for segment in self._segments:
                 segment.cut()
         self.abandon()
@@ -220,10 +233,10 @@ class Spool:
 
     def abandon(self) -> None:
         """Close every segment and leave the files: a forked child lets go of its parent's."""
-        for segment in (*self._kept, *self._segments):
+        for segment in (*self._kept.take_all(), *self._segments):
             segment.close()
+        self._room.close(removing=False)
         self._segments.clear()
-        self._kept.clear()
         self._reading = None
 
     def let_go_of_lock(self) -> None:
@@ -276,54 +289,10 @@ class Spool:
                 answered.append(segment)
         return answered
 
-    def _over_kept(self, *, closing: bool = False) -> list[Segment]:
-        """Kept segments whose time is over, or that are too many."""
-        now = monotonic()
-        over: list[Segment] = []
-        least = min(LOSS_SECONDS, self._keep_seconds)
-        most = least if closing else self._keep_seconds
-        with self.lock:
-            kept_bytes = sum(segment.end for segment in self._kept)
-            while self._kept:
-                segment = self._kept[0]
-                age = now - segment.settled_at
-                if age < least or (age < most and kept_bytes <= self._keep_bytes):
-                    break
-                kept_bytes -= segment.end
-                over.append(self._let_go())
-        return over
-
-    def _let_go(self) -> Segment:
-        segment = self._kept.popleft()
-        self.bytes_held -= segment.capacity
-        return segment
-
     def _add_segment(self, payload_bytes: int) -> None:
-        """Make room for a payload; what Redis answered for gives way to what it lacks."""
-        needed = HEADER_BYTES + FRAME_BYTES + payload_bytes
-        capacity = max(self._next_bytes, needed)
-        while self.bytes_held + capacity > self._max_bytes and self._kept:
-            self._let_go().release()
-        if self.bytes_held + capacity > self._max_bytes:
-            raise SpoolFullError(
-                str(self.folder), f"it holds {self.bytes_held} of {self._max_bytes} bytes"
-            )
-        segment = self._allocated(capacity)
+        segment = self._room.segment_for(payload_bytes, self.appended + 1)
         if self._segments:
             self._full.append(self._segments[-1])
-        self._made += 1
-        self._next_bytes = min(self._next_bytes * 2, self._full_segment_bytes)
-        self.bytes_held += capacity
         self._segments.append(segment)
         if self._synced:
             self._unsynced.append(segment)
-
-    def _allocated(self, capacity: int) -> Segment:
-        path = segment_path(self.folder, self._made + 1) if self._durable else None
-        while True:
-            try:
-                return Segment(self.writer_id, self.appended + 1, capacity, path)
-            except OSError as full:
-                if not self._kept:
-                    raise SpoolFullError(str(self.folder), full.strerror or str(full)) from full
-                self._let_go().release()
