@@ -48,15 +48,24 @@ def dump(client: redis.Redis) -> dict[bytes, Any]:
     return contents
 
 
-def varied_entries(count: int, seed: int = 1, days: int = 4) -> list[AuditEntry]:
-    """Valid entries of every type over a few days, with equal times, contents and odd fields."""
+def varied_entries(
+    count: int, seed: int = 1, days: int = 4, first: datetime = FIRST_DAY, apart: int = 1
+) -> list[AuditEntry]:
+    """Valid entries of every type over a few days, with equal times, contents and odd fields.
+
+    The days are `apart` from each other, the first is `first`.
+    """
     chance = random.Random(seed)
     make = EntryMaker()
-    return [_varied(make, chance, days) for _ in range(count)]
+    made = []
+    for _ in range(count):
+        day, half_hour = divmod(chance.randrange(days * 48), 48)
+        moment = first + timedelta(days=day * apart, minutes=30 * half_hour)
+        made.append(_varied(make, chance, moment))
+    return made
 
 
-def _varied(make: EntryMaker, chance: random.Random, days: int) -> AuditEntry:
-    moment = FIRST_DAY + timedelta(minutes=chance.randrange(days * 48) * 30)
+def _varied(make: EntryMaker, chance: random.Random, moment: datetime) -> AuditEntry:
     swarm = chance.choice(SWARMS)
     fields: dict[str, Any] = {"timestamp": moment, "swarm_id": swarm, "metadata": {}}
     kind = chance.choice(
