@@ -29,7 +29,7 @@ from time import perf_counter_ns
 from audit_flows.embedded_redis import EmbeddedRedis
 from claude_max_audit import ClaudeMaxAuditor, MessageType
 
-SCRATCH = Path(__file__).resolve().parent / "scratch"
+SCRATCH = Path(__file__).resolve().parent / "scratch" / "ingest_latency"
 CONTENT = "Please analyze the provided context and report what changed. " * 8
 """About 480 characters: the middle of what agents say to each other."""
 

@@ -27,6 +27,9 @@ SCRATCH = Path(__file__).resolve().parent / "scratch" / "loop_pause"
 CONTENT = "Please analyze the provided context and report what changed. " * 10
 """About 600 bytes: the middle of what agents say to each other."""
 
+CALLS_A_TURN = 20
+"""Most calls before the loop gets its turn, also when there is something to catch up with."""
+
 TICK_SECONDS = 0.001
 Log = Callable[[int], Awaitable[object]]
 
@@ -46,6 +49,8 @@ async def flow(log: Log, rate: int, until: float) -> int:
         while done < due:
             await log(done)
             done += 1
+            if not done % CALLS_A_TURN:
+                await asyncio.sleep(0)  # as an agent does that also speaks to a model
         await asyncio.sleep(TICK_SECONDS)
     return done
 
