@@ -10,6 +10,11 @@ from typing import Any
 import pytest
 import redis
 
+from claude_max_audit.hot import intersection
+from claude_max_audit.hot.keys import agent_key, swarm_key
+from claude_max_audit.hot.link import RedisLink
+from claude_max_audit.hot.members import Members, Window
+from claude_max_audit.hot.plan import Term
 from claude_max_audit.hot.store import HotStore
 from claude_max_audit.query import Query, Span, parse_query
 from claude_max_audit.vocabulary import (
@@ -130,8 +135,15 @@ def _any_query(chance: random.Random) -> Query:
     return parse_query(query, time_range)
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_combinations_fit_the_definition(hot: HotStore, seed: int) -> None:
+@pytest.mark.parametrize("way", ["as it chooses", "intersected", "probed"])
+@pytest.mark.parametrize("seed", range(4))
+def test_combinations_fit_the_definition(
+    hot: HotStore, seed: int, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if way == "intersected":
+        monkeypatch.setattr(intersection, "PROBE_COST", 10**9)
+    elif way == "probed":
+        monkeypatch.setattr(intersection, "LARGEST", 0)
     chance = random.Random(seed)
     found = 0
     for _ in range(60):
@@ -140,6 +152,24 @@ def test_combinations_fit_the_definition(hot: HotStore, seed: int) -> None:
         scanned = [entry for chunk in hot.scan(query, chunk=17) for entry in chunk]
         assert scanned == newest_first(e for e in ENTRIES if query.matches(e)), query.as_dict()
     assert found > 0
+
+
+def test_what_would_hold_redis_up_is_asked_for_in_chunks(
+    hot: HotStore, redis_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = Members(RedisLink.open(redis_server.url), Window.of(Span()))
+    terms = [Term((agent_key("a"),)), Term((swarm_key("s1"), swarm_key("s2")))]
+    wanted = newest_first(
+        e for e in ENTRIES if e.agent_id == "a" and {"s1", "s2"} & {e.swarm_id, *e.swarm_ids}
+    )
+    both = intersection.intersect(entries, intersection.sized(entries, terms))
+    assert both is not None
+    assert [entry_id.decode() for _, entry_id in both] == [e.entry_id for e in wanted]
+    [agent], swarms = intersection.sized(entries, terms)
+    monkeypatch.setattr(intersection, "LARGEST", min(agent.size, *(one.size for one in swarms)) - 1)
+    assert intersection.intersect(entries, [[agent], swarms]) is None
+    assert intersection.intersect(entries, [[agent], []]) == []
+    entries.link.close()
 
 
 def test_words_are_left_to_the_cold_tier(hot: HotStore) -> None:
