@@ -26,7 +26,7 @@ LARGEST: Final = 100_000
 _MOST_COMMANDS: Final = 64
 """Most ZINTERs for one query: terms of several keys are multiplied out."""
 
-PROBE_COST: Final = 8
+PROBE_COST: Final = 4
 """What asking after one member costs, in members that ZINTER looks at meanwhile."""
 
 
