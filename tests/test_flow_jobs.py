@@ -252,14 +252,17 @@ def test_stores_that_differ_are_told_and_fail_nothing(
     entry = make_entry()
     archive_all(trail, hot, entry)
     EntryIndex.open(trail).drop_month("2025-11")
-    keep(hot, make_entry(), make_entry())
+    late = [make_entry(), make_entry()]
+    keep(hot, *late)
     told: list[str] = []
 
     run_flow("data-quality", trail, on_line=told.append)
 
+    waiting = ", ".join(one.entry_id for one in late)
     assert told[1:] == [
-        "2025-11-30: 1 entries wait in Redis for the archive",
-        "2025-11-30: the index lacks 1 entries",
+        f"2025-11-30: 2 entries wait in Redis for the archive: {waiting}",
+        "2025-11-30: the index lacks 1 entries, `claude-audit reindex` adds them: "
+        f"{entry.entry_id}",
     ]
     assert history.artifact("data-quality")[0]["note"].startswith("stores differ: 2025-11-30")
 

@@ -79,7 +79,14 @@ def compare_stores() -> tuple[str, ...]:
     with open_stores() as stores:
         differing = tuple(
             f"{tally.day}: {finding}"
-            for tally in reconcile(stores.lake, _redis(stores), stores.index)
+            for tally in reconcile(
+                stores.lake,
+                _redis(stores),
+                stores.index,
+                now,
+                hot_days=stores.settings.hot_storage_days,
+                quarantined={one.entry_id for one in stores.quarantine.list() if one.entry_id},
+            )
             if day_is_closed(tally.day, now)
             for finding in tally.findings
         )

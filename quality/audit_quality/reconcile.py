@@ -1,39 +1,52 @@
-"""Compares what the stores hold of each day: Redis, the lake, the index.
+"""Compares what the stores hold of each day: Redis, the lake, the index; names what differs.
 
-A simple count, to be looked at every night: it changes nothing and reads no entry. Equal counts
-are no proof (that is what `verify` is for), unequal ones are always worth a look.
+Looked at every night, and by hand. It compares ids, reads no entry and changes nothing: that the
+entries themselves are what they were is for `verify` to say. What an archive, a writer or a purge
+moves meanwhile may show as a difference; the next look tells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Protocol
 
-from audit_storage.layout import month_of
+from audit_storage.layout import day_is_closed, month_of
+from claude_max_audit.settings import HOT_STORAGE_DAYS
+
+NAMED_IDS = 20
+"""Most ids that a difference names, the smallest first; the others are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Entries of one day that one store has and another should have, or should not."""
+
+    what: str
+    number: int
+    entry_ids: tuple[str, ...]
+
+    def __str__(self) -> str:
+        more = self.number - len(self.entry_ids)
+        rest = f" and {more:,} more" if more else ""
+        return f"{self.what.format(self.number)}: {', '.join(self.entry_ids)}{rest}"
 
 
 @dataclass(frozen=True, slots=True)
 class DayTally:
-    """Entries of one UTC day in each store; None where a store was not asked."""
+    """Entries of one UTC day in each store (None where a store was not asked), what differs."""
 
     day: date
     hot: int | None
     lake: int
     index: int | None
+    differences: tuple[Difference, ...] = ()
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """What does not agree, in words. A day whose hot copies have expired agrees."""
-        found = []
-        if self.hot and self.hot > self.lake:
-            found.append(f"{self.hot - self.lake:,} entries wait in Redis for the archive")
-        if self.hot and self.hot < self.lake:
-            found.append(f"Redis holds only {self.hot:,} of {self.lake:,} archived entries")
-        if self.index is not None and self.index < self.lake:
-            found.append(f"the index lacks {self.lake - self.index:,} entries")
-        return tuple(found)
+        """What differs, in words, with the first ids of each."""
+        return tuple(map(str, self.differences))
 
 
 class HotDays(Protocol):
@@ -41,6 +54,9 @@ class HotDays(Protocol):
 
     def days(self) -> dict[date, int]:
         """Return the entries of each UTC day that has any."""
+
+    def day_ids(self, day: date) -> list[str]:
+        """Return the ids of a day."""
 
 
 class LakeDays(Protocol):
@@ -59,47 +75,100 @@ class IndexedMonths(Protocol):
     def counts(self) -> dict[str, int]:
         """Return the entries of each month that has any."""
 
+    def ids_by_day(self, month: str) -> dict[date, set[str]]:
+        """Return the ids that a month's words hold, by UTC day."""
+
     def missing(self, month: str, entry_ids: Collection[str]) -> set[str]:
         """Return those ids that a month lacks."""
 
 
 def reconcile(
-    lake: LakeDays, hot: HotDays | None, index: IndexedMonths | None
+    lake: LakeDays,
+    hot: HotDays | None,
+    index: IndexedMonths | None,
+    now: datetime,
+    *,
+    hot_days: int = HOT_STORAGE_DAYS,
+    quarantined: Collection[str] = (),
+    thorough: bool = False,
 ) -> tuple[DayTally, ...]:
-    """Return the counts of every day that Redis or the lake holds, oldest first.
+    """Return a tally of every day that some store holds, oldest first.
 
-    The index counts by month, so its days are looked at only in months where it holds fewer
-    than the lake. Raises what the stores raise when they cannot be read.
+    Redis may lack a day's archived entries once it ended `hot_days` before `now`; entries in
+    quarantine wait for no archive. The index is asked for its ids in months whose number
+    differs from the lake's, and in every month if `thorough`. Raises what the stores raise
+    when they cannot be read.
     """
     archived = lake.days()
     held = {} if hot is None else hot.days()
-    behind = _months_behind(archived, index)
-    return tuple(
-        DayTally(
-            day=day,
-            hot=None if hot is None else held.get(day, 0),
-            lake=archived.get(day, 0),
-            index=_indexed(lake, index, day, archived.get(day, 0), behind),
+    indexed = {} if index is None else dict(_indexed(lake, index, archived, thorough))
+    tallies = []
+    for day in sorted({*archived, *held, *indexed}):
+        in_lake, in_index = archived.get(day, 0), indexed.get(day)
+        found = list(in_index.differences if in_index else ())
+        if hot is not None:
+            expected = not day_is_closed(day, now - timedelta(days=hot_days))
+            found = [*_hot_differences(lake, hot, day, expected, quarantined), *found]
+        tallies.append(
+            DayTally(
+                day=day,
+                hot=None if hot is None else held.get(day, 0),
+                lake=in_lake,
+                index=None if index is None else in_index.number if in_index else in_lake,
+                differences=tuple(found),
+            )
         )
-        for day in sorted({*archived, *held})
-    )
+    return tuple(tallies)
 
 
-def _months_behind(archived: dict[date, int], index: IndexedMonths | None) -> set[str]:
-    if index is None:
-        return set()
+def _hot_differences(
+    lake: LakeDays, hot: HotDays, day: date, expected: bool, quarantined: Collection[str]
+) -> Iterator[Difference]:
+    """Compare Redis with the lake; `expected` says that Redis should still have the day."""
+    in_redis, in_lake = set(hot.day_ids(day)), lake.day_ids(day)
+    waiting = in_redis - in_lake - set(quarantined)
+    yield from _named("{:,} entries wait in Redis for the archive", waiting)
+    if expected:
+        gone = in_lake - in_redis
+        yield from _named("Redis lost {:,} archived entries, the lake answers for them", gone)
+
+
+@dataclass(frozen=True, slots=True)
+class _IndexedDay:
+    number: int
+    differences: tuple[Difference, ...]
+
+
+def _indexed(
+    lake: LakeDays, index: IndexedMonths, archived: Mapping[date, int], thorough: bool
+) -> Iterator[tuple[date, _IndexedDay]]:
+    """Give the days of those months that are worth looking at, and are not as the lake's."""
     expected: dict[str, int] = {}
     for day, rows in archived.items():
         expected[month_of(day)] = expected.get(month_of(day), 0) + rows
     counts = index.counts()
-    return {month for month, rows in expected.items() if counts.get(month, 0) < rows}
+    for month in sorted({*expected, *counts}):
+        if thorough or counts.get(month, 0) != expected.get(month, 0):
+            by_day = index.ids_by_day(month)
+            days = {day for day in archived if month_of(day) == month} | set(by_day)
+            for day in sorted(days):
+                yield day, _indexed_day(lake, index, month, day, by_day.get(day, set()))
 
 
-def _indexed(
-    lake: LakeDays, index: IndexedMonths | None, day: date, rows: int, behind: set[str]
-) -> int | None:
-    if index is None:
-        return None
-    if not rows or month_of(day) not in behind:
-        return rows
-    return rows - len(index.missing(month_of(day), lake.day_ids(day)))
+def _indexed_day(
+    lake: LakeDays, index: IndexedMonths, month: str, day: date, in_index: set[str]
+) -> _IndexedDay:
+    in_lake = lake.day_ids(day)
+    lacking = index.missing(month, in_lake)
+    foreign = in_index - in_lake
+    differences = (
+        *_named("the index lacks {:,} entries, `claude-audit reindex` adds them", lacking),
+        *_named("the index has {:,} entries that the lake has not", foreign),
+    )
+    return _IndexedDay(len(in_lake) - len(lacking) + len(foreign), differences)
+
+
+def _named(what: str, entry_ids: Iterable[str]) -> Iterator[Difference]:
+    ordered = sorted(entry_ids)
+    if ordered:
+        yield Difference(what, len(ordered), tuple(ordered[:NAMED_IDS]))

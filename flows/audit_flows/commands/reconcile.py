@@ -35,7 +35,15 @@ def run(args: argparse.Namespace) -> int:
     with Workplace.of(args) as place:
         _ = place.redis_url
         with open_stores() as stores:
-            tallies = reconcile(stores.lake, stores.hot, stores.index)
+            tallies = reconcile(
+                stores.lake,
+                stores.hot,
+                stores.index,
+                now,
+                hot_days=stores.settings.hot_storage_days,
+                quarantined={one.entry_id for one in stores.quarantine.list() if one.entry_id},
+                thorough=True,
+            )
         differing = [one for one in tallies if one.findings and day_is_closed(one.day, now)]
         place.terminal.json([{**asdict(one), "findings": one.findings} for one in tallies])
         shown = tallies if args.all else differing

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from audit_storage.index.embed_text import meaning_text
@@ -42,6 +43,8 @@ Progress = Callable[[int, int], None]
 """Told after each write: the entries embedded so far, and how many there are to embed."""
 
 EVER: Final = Span()
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +149,19 @@ class EntryIndex:
             return set(ids) - (held & self._vectors.held(month, ids) if self._embedder else held)
         except MonthDamagedError:
             return set(ids)
+
+    def ids_by_day(self, month: str) -> dict[date, set[str]]:
+        """Return the ids that the month holds by words, by UTC day; of a damaged month none."""
+        try:
+            with self._words.reading(month) as table:
+                places = table.places_of(table.ids())
+        except MonthDamagedError:
+            return {}
+        days: dict[date, set[str]] = {}
+        for entry_id, (_, at) in places.items():
+            day = (_EPOCH + timedelta(microseconds=at)).date()
+            days.setdefault(day, set()).add(entry_id)
+        return days
 
     def counts(self) -> dict[str, int]:
         """Return for each month how many entries are in by words and by meaning; damaged: 0."""
