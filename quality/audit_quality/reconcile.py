@@ -28,9 +28,13 @@ class Difference:
     entry_ids: tuple[str, ...]
 
     def __str__(self) -> str:
-        more = self.number - len(self.entry_ids)
-        rest = f" and {more:,} more" if more else ""
-        return f"{self.what.format(self.number)}: {', '.join(self.entry_ids)}{rest}"
+        return self.told(NAMED_IDS)
+
+    def told(self, most: int) -> str:
+        """Say it in words, with at most so many ids."""
+        named = self.entry_ids[:most]
+        rest = f" and {self.number - len(named):,} more" if len(named) < self.number else ""
+        return f"{self.what.format(self.number)}: {', '.join(named)}{rest}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,14 @@ from audit_flows.workplace import Workplace
 from audit_quality.reconcile import DayTally, reconcile
 from audit_storage.layout import day_is_closed
 
+SHOWN_IDS = 2
+"""Ids that a row of the table names of each difference; `--json` has more."""
+
 EXAMPLES = """\
 examples:
   claude-audit reconcile
   claude-audit reconcile --all         days on which nothing differs, too
+  claude-audit reconcile --json        the ids that differ, up to 20 of each kind and day
 """
 
 
@@ -58,4 +62,5 @@ def run(args: argparse.Namespace) -> int:
 def _row(tally: DayTally) -> tuple[str, ...]:
     held = (tally.hot, tally.lake, tally.index)
     numbers = ("-" if number is None else count(number) for number in held)
-    return (str(tally.day), *numbers, "; ".join(tally.findings))
+    told = "; ".join(difference.told(SHOWN_IDS) for difference in tally.differences)
+    return (str(tally.day), *numbers, told)

@@ -70,3 +70,5 @@ def _show(place: Workplace, report: VerifyReport) -> None:
         place.terminal.show(
             Text(f"{counted(report.total_findings, 'thing')} in the lake do not fit", "bold red")
         )
+        for line in report.advice():
+            place.terminal.show(f"  {line}")
