@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Final
 
-from claude_max_audit.entry import AuditEntry
 from claude_max_audit.hot.batch import Stamped
 from claude_max_audit.recorder import Recorder, encode_canonical
 from claude_max_audit.vocabulary import (
@@ -81,7 +80,7 @@ def traffic(count: int, seed: int = 1, days: int = DAYS) -> Iterator[Stamped]:
 
 
 def messages(count: int, seed: int = 1) -> Iterator[Stamped]:
-    """Yield `count` messages that stand in every index a message can stand in but one's own."""
+    """Yield `count` messages from one agent to another within a swarm, as `log_message` makes."""
     chance = Random(seed)
     recorder = Recorder(f"{seed:016x}")
     for number in range(count):
@@ -94,7 +93,6 @@ def messages(count: int, seed: int = 1) -> Iterator[Stamped]:
             to_agent=receiver,
             swarm_id=chance.choice(SWARMS),
             message_type=chance.choice(list(MessageType)),
-            session_id=_session(chance),
             content=content(chance),
             timestamp=moment,
             entry_id=_entry_id(chance, moment),
@@ -172,8 +170,3 @@ def _entry_id(chance: Random, moment: datetime) -> str:
     bits = f"{chance.getrandbits(80):020x}"
     variant = "89ab"[int(bits[3], 16) & 3]
     return f"{stamp[:8]}-{stamp[8:]}-7{bits[:3]}-{variant}{bits[4:7]}-{bits[7:19]}"
-
-
-def bytes_of(entry: AuditEntry) -> int:
-    """UTF-8 bytes of an entry's content."""
-    return len((entry.content or "").encode())

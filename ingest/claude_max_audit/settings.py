@@ -30,6 +30,11 @@ LAKE_LINGER_SECONDS = 5.0
 HOT_STORAGE_DAYS = 30
 """Days an archived entry stays in Redis: what dashboards and on-call people look at."""
 
+HOT_COMPRESS_BYTES = 0
+"""Size of an entry's JSON from which Redis gets it compressed; 0: never. Two thirds of the memory
+of large entries are saved; each costs the writer as long as three of 600 bytes, and a program
+that reads Redis by itself must unpack it."""
+
 COLD_STORAGE_YEARS = 7
 """Calendar years in the lake: the usual span in which records may be asked for in court."""
 
@@ -106,6 +111,8 @@ class Settings:
     """`AUDIT_EXPORTS`: folder of exports that name no path; default `home`/exports."""
     hot_storage_days: int = HOT_STORAGE_DAYS
     """`AUDIT_HOT_DAYS`: days an archived entry stays in Redis."""
+    hot_compress_bytes: int = HOT_COMPRESS_BYTES
+    """`AUDIT_HOT_COMPRESS_BYTES`: entries of so many bytes are compressed in Redis; 0: none."""
     cold_storage_years: int = COLD_STORAGE_YEARS
     """`AUDIT_COLD_YEARS`: calendar years an entry stays in the lake."""
     max_content_bytes: int = MAX_CONTENT_BYTES
@@ -138,6 +145,7 @@ ENVIRONMENT: dict[str, str] = {
     "keep_bytes": "AUDIT_KEEP_BYTES",
     "exports": "AUDIT_EXPORTS",
     "hot_storage_days": "AUDIT_HOT_DAYS",
+    "hot_compress_bytes": "AUDIT_HOT_COMPRESS_BYTES",
     "cold_storage_years": "AUDIT_COLD_YEARS",
     "max_content_bytes": "AUDIT_MAX_CONTENT_BYTES",
     "embedder": "AUDIT_EMBEDDER",
@@ -152,6 +160,7 @@ _WHOLE_NUMBERS = (
     "keep_seconds",
     "keep_bytes",
     "hot_storage_days",
+    "hot_compress_bytes",
     "cold_storage_years",
     "max_content_bytes",
 )
@@ -200,9 +209,11 @@ def _place(uri: Any, default: Path) -> str:
 def _check(settings: Settings) -> None:
     for name in _WHOLE_NUMBERS:
         value = getattr(settings, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        least = 0 if name == "hot_compress_bytes" else 1
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(
-                f"{name} ({ENVIRONMENT[name]}) must be a whole number above 0, got {value!r}"
+                f"{name} ({ENVIRONMENT[name]}) must be a whole number from {least} on, "
+                f"got {value!r}"
             )
     if settings.embedder not in EMBEDDER_CHOICES:
         raise ValueError(

@@ -29,11 +29,13 @@ def open_hot_store(
             client,
             hot_days=settings.hot_storage_days,
             keeps_until_archived=keeps_until_archived,
+            compress_bytes=settings.hot_compress_bytes,
         )
     return HotStore.connect(
         redis_url(settings, address),
         hot_days=settings.hot_storage_days,
         keeps_until_archived=keeps_until_archived,
+        compress_bytes=settings.hot_compress_bytes,
     )
 
 

@@ -14,8 +14,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from math import inf
 from time import perf_counter
 from typing import Final, NamedTuple
+from zlib import compress
 
 from claude_max_audit.entry import AuditEntry, epoch_us, with_entry_hash
 from claude_max_audit.hot.indexed import Indexed, keys_of, read_indexed
@@ -85,7 +87,13 @@ class BatchPacker:
     commands; with `marked`, the last of them is the mark and `mark` says what it sets."""
 
     def __init__(
-        self, batch: Sequence[bytes], keeping: Keeping, now: float, *, marked: bool = False
+        self,
+        batch: Sequence[bytes],
+        keeping: Keeping,
+        now: float,
+        *,
+        marked: bool = False,
+        compress_bytes: float = inf,
     ) -> None:
         self.replies = 0
         self.mark: Mark | None = None
@@ -93,6 +101,7 @@ class BatchPacker:
         self._keeping = keeping
         self._now = now
         self._marked = marked
+        self._compress_bytes = compress_bytes
         self._members: dict[tuple[str, tuple[str, ...]], list[bytes]] = defaultdict(list)
         self._copies: dict[str, list[bytes]] = defaultdict(list)
         self._agents: dict[str, datetime] = {}
@@ -146,13 +155,16 @@ class BatchPacker:
         recorded = entry.recorded_at
         if recorded >= self._agents.setdefault(entry.agent_id, recorded):
             self._agents[entry.agent_id] = recorded
-        json = with_entry_hash(canonical)
+        text, field = with_entry_hash(canonical), b"json"
+        if len(text) >= self._compress_bytes:
+            text, field = compress(text, 1), b"zlib"
         self.replies += 1
-        return b"*4\r\n$4\r\nHSET\r\n$%d\r\naudit:entry:%b\r\n$4\r\njson\r\n$%d\r\n%b\r\n%b" % (
+        return b"*4\r\n$4\r\nHSET\r\n$%d\r\naudit:entry:%b\r\n$4\r\n%b\r\n$%d\r\n%b\r\n%b" % (
             len(entry_id) + 12,
             entry_id,
-            len(json),
-            json,
+            field,
+            len(text),
+            text,
             expiry,
         )
 

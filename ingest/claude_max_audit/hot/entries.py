@@ -1,12 +1,18 @@
-"""Entries by their ids: the text that Redis holds of them, and the values read from it."""
+"""Entries by their ids: the text that Redis holds of them, and the values read from it.
+
+An entry's hash has one field: `json` with the full entry, or `zlib` with the same compressed
+(RFC 1950), where the setting `hot_compress_bytes` asks for it. Either is read whatever the
+setting says; should both be there, they hold the same.
+"""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 from claude_max_audit.entry import AuditEntry, decode_entry
 from claude_max_audit.errors import TerminalError
-from claude_max_audit.hot.keys import JSON_FIELD, entry_key
+from claude_max_audit.hot.keys import JSON_FIELD, ZLIB_FIELD, entry_key
 from claude_max_audit.hot.link import RedisLink
 
 
@@ -19,7 +25,7 @@ class UnreadableEntryError(TerminalError):
         self.reason = reason
         super().__init__(
             f"entry {entry_id} in Redis at {address} cannot be read: {reason}. Look at it with "
-            f"HGET {entry_key(entry_id)} {JSON_FIELD}; the archive puts it into quarantine"
+            f"HGETALL {entry_key(entry_id)}; the archive puts it into quarantine"
         )
 
 
@@ -45,7 +51,25 @@ def load_readable(
 
 def load_json(link: RedisLink, entry_ids: Sequence[bytes]) -> list[bytes | None]:
     """The entries' JSON, None where there is none."""
-    return link.ask([("HGET", b"audit:entry:" + entry_id, JSON_FIELD) for entry_id in entry_ids])
+    texts: list[bytes | None] = _field(link, entry_ids, JSON_FIELD)
+    if None in texts:
+        missing = [number for number, text in enumerate(texts) if text is None]
+        packed = _field(link, [entry_ids[number] for number in missing], ZLIB_FIELD)
+        for number, one in zip(missing, packed, strict=True):
+            texts[number] = None if one is None else _unpacked(one)
+    return texts
+
+
+def _field(link: RedisLink, entry_ids: Sequence[bytes], name: str) -> list[bytes | None]:
+    return link.ask([("HGET", b"audit:entry:" + entry_id, name) for entry_id in entry_ids])
+
+
+def _unpacked(packed: bytes) -> bytes:
+    """The JSON; of damaged bytes the bytes themselves, which no reader takes for an entry."""
+    try:
+        return zlib.decompress(packed)
+    except zlib.error:
+        return packed
 
 
 def _read(link: RedisLink, entry_id: bytes, text: bytes) -> AuditEntry | UnreadableEntryError:

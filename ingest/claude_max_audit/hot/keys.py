@@ -50,6 +50,9 @@ KEY_FORMS: Final[dict[str, str]] = {
 JSON_FIELD: Final = "json"
 """The one field of an entry's hash: one field of JSON costs half the memory of many fields."""
 
+ZLIB_FIELD: Final = "zlib"
+"""The field that stands in its place where a large entry is compressed."""
+
 CROSS_SWARM: Final = "audit:cross_swarm"
 PERMANENT: Final = "audit:permanent"
 TWICE: Final = "audit:twice"

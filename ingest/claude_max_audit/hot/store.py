@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from math import inf
 from typing import Any
 
 from claude_max_audit.entry import AuditEntry, epoch_us
@@ -36,7 +37,7 @@ from claude_max_audit.hot.stream import RedisStream
 from claude_max_audit.hot.view import View
 from claude_max_audit.query import Query, Span
 from claude_max_audit.results import Page
-from claude_max_audit.settings import HOT_STORAGE_DAYS
+from claude_max_audit.settings import HOT_COMPRESS_BYTES, HOT_STORAGE_DAYS
 
 __all__ = ["HotFigures", "HotStore", "Stamped", "UnreadableEntryError"]
 
@@ -61,8 +62,9 @@ class HotStore:
     """Entries in one Redis, kept `hot_days` from the archive on, or from their writing.
 
     With `keeps_until_archived` (there is a cold tier) no entry expires before `release_day`;
-    without, each gets its expiry when it is written. `clock` gives the epoch second at which
-    reads look for what has expired.
+    without, each gets its expiry when it is written. Entries whose JSON has `compress_bytes` or
+    more are written compressed, none where it is 0; reading does not depend on it. `clock`
+    gives the epoch second at which reads look for what has expired.
     """
 
     def __init__(
@@ -71,11 +73,13 @@ class HotStore:
         *,
         hot_days: int = HOT_STORAGE_DAYS,
         keeps_until_archived: bool = True,
+        compress_bytes: int = HOT_COMPRESS_BYTES,
         address: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._link = client if isinstance(client, RedisLink) else RedisLink.adopt(client, address)
         self._keeping = Keeping(hot_days, keeps_until_archived)
+        self._compress_bytes = compress_bytes or inf
         self._clock = clock
         self._pruner = HotPruner(self._link, self._keeping)
         self._release = HotRelease(self._link, self._keeping, self._pruner)
@@ -87,6 +91,7 @@ class HotStore:
         *,
         hot_days: int = HOT_STORAGE_DAYS,
         keeps_until_archived: bool = True,
+        compress_bytes: int = HOT_COMPRESS_BYTES,
         clock: Callable[[], float] = time.time,
     ) -> HotStore:
         """Use the Redis at redis://, rediss:// or unix://; it is first spoken to when used.
@@ -97,18 +102,29 @@ class HotStore:
             RedisLink.open(url),
             hot_days=hot_days,
             keeps_until_archived=keeps_until_archived,
+            compress_bytes=compress_bytes,
             clock=clock,
         )
 
     @classmethod
     def from_client(
-        cls, client: Any, *, hot_days: int = HOT_STORAGE_DAYS, keeps_until_archived: bool = True
+        cls,
+        client: Any,
+        *,
+        hot_days: int = HOT_STORAGE_DAYS,
+        keeps_until_archived: bool = True,
+        compress_bytes: int = HOT_COMPRESS_BYTES,
     ) -> HotStore:
         """Use a caller's `redis.Redis` (whatever it decodes) or `redis.asyncio.Redis`.
 
         The caller's client stays open; raises `TypeError` for anything else.
         """
-        return cls(client, hot_days=hot_days, keeps_until_archived=keeps_until_archived)
+        return cls(
+            client,
+            hot_days=hot_days,
+            keeps_until_archived=keeps_until_archived,
+            compress_bytes=compress_bytes,
+        )
 
     @property
     def address(self) -> str:
@@ -137,7 +153,7 @@ class HotStore:
 
     def pack(self, batch: Sequence[bytes]) -> BatchPacker:
         """Canonical bytes of one writer as the commands of a batch, the mark with them."""
-        return BatchPacker(batch, self._keeping, self._clock(), marked=True)
+        return self._packer(batch, marked=True)
 
     def open_stream(self) -> RedisStream:
         """A line on which packed batches may be in flight; it connects when used."""
@@ -148,8 +164,17 @@ class HotStore:
         return mark_of(self._link.ask([("GET", writer_key(writer_id))])[0])
 
     def _send(self, batch: Sequence[bytes], *, marked: bool) -> None:
-        packer = BatchPacker(batch, self._keeping, self._clock(), marked=marked)
+        packer = self._packer(batch, marked=marked)
         self._link.send(packer.parts(), lambda: packer.replies)
+
+    def _packer(self, batch: Sequence[bytes], *, marked: bool) -> BatchPacker:
+        return BatchPacker(
+            batch,
+            self._keeping,
+            self._clock(),
+            marked=marked,
+            compress_bytes=self._compress_bytes,
+        )
 
     def page(self, query: Query, limit: int, offset: int) -> Page:
         """Entries that fit, newest first by (timestamp, entry id), and their exact number.
