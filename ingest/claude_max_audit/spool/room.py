@@ -34,6 +34,11 @@ class Room:
         self._kept = kept
         self._spare: Segment | None = None
 
+    @property
+    def has_spare(self) -> bool:
+        """Whether the next segment is ready."""
+        return self._spare is not None
+
     def segment_for(self, payload_bytes: int, first_seq: int) -> Segment:
         """A new segment that a payload fits into (lock held); raises `SpoolFullError`."""
         needed = HEADER_BYTES + FRAME_BYTES + payload_bytes

@@ -182,10 +182,10 @@ class Spool:
 
     def prepare(self) -> None:
         """Make the next segment before it is needed, so that no caller waits for the disk."""
+        newest = self._segments[-1] if self._segments else None
+        if newest is None or self._room.has_spare or newest.end < newest.capacity // 2:
+            return
         with self.lock:
-            newest = self._segments[-1] if self._segments else None
-            if newest is None or newest.end < newest.capacity // 2:
-                return
             reserved = self._room.reserve_spare()
         if reserved is not None:
             spare = self._room.make_spare(*reserved)
