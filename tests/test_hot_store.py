@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -145,6 +146,25 @@ def test_figures_are_those_of_the_entries(hot: HotStore, make_entry: EntryMaker)
     assert (figures.entries, figures.active_agents) == (3, 2)
     assert (figures.cross_swarm_messages, figures.entries_last_minute) == (1, 1)
     assert figures.days == len({e.day for e in (fresh, old, crossing)})
+
+
+def test_figures_ask_as_little_of_many_entries_as_of_few(
+    hot: HotStore, client: redis.Redis
+) -> None:
+    def commands_of_figures() -> tuple[int, int]:
+        before: Any = client.info("stats")
+        entries = hot.figures(datetime.now(UTC)).entries
+        after: Any = client.info("stats")
+        asked = after["total_commands_processed"] - before["total_commands_processed"]
+        return entries, asked
+
+    hot.append_batch(BATCH[:50])
+    assert {entry.day for entry in ENTRIES[:50]} == {entry.day for entry in ENTRIES}
+    few, asked_of_few = commands_of_figures()
+    hot.append_batch(BATCH)
+    many, asked_of_many = commands_of_figures()
+    assert (few, many) == (50, 400)
+    assert asked_of_many == asked_of_few < 20
 
 
 def test_one_damaged_entry_hides_no_other(

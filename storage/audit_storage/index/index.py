@@ -30,7 +30,7 @@ from audit_storage.index.word_query import parse_words, what_is_meant
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.errors import EmbedderMissingError
 from claude_max_audit.query import Span
-from claude_max_audit.settings import Settings
+from claude_max_audit.settings import HOT_EMBED_ENTRIES, Settings
 
 EMBED_AT_ONCE: Final = 1_024
 """Entries embedded between two writes: what a stop loses is a few seconds of work."""
@@ -127,6 +127,11 @@ class EntryIndex:
             except (MonthDamagedError, MonthUnavailableError) as failure:
                 missing.append(f"index of {month}: {failure.reason}")
         rows = self._fresh.look_at(query, fresh) if fresh else {}
+        if vector is not None and len(fresh) > HOT_EMBED_ENTRIES:
+            missing.append(
+                f"redis: by meaning only the newest {HOT_EMBED_ENTRIES} of {len(fresh):,} entries "
+                "that are not archived yet were compared; all of them were by words"
+            )
         return TextMatches(query.ranked(), RowIds(self._words, months, rows), missing)
 
     def rank_texts(self, text: str, entries: Sequence[AuditEntry]) -> list[Hit]:
