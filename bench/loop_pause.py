@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import shutil
 import sys
 from collections.abc import Awaitable, Callable
@@ -23,7 +24,7 @@ from time import perf_counter
 from audit_flows.embedded_redis import EmbeddedRedis
 from claude_max_audit import ClaudeMaxAuditor, MessageType
 
-SCRATCH = Path(__file__).resolve().parent / "scratch" / "loop_pause"
+SCRATCH = Path(__file__).resolve().parent / "scratch" / f"loop_pause-{os.getpid()}"
 CONTENT = "Please analyze the provided context and report what changed. " * 10
 """About 600 bytes: the middle of what agents say to each other."""
 

@@ -24,7 +24,7 @@ from time import perf_counter
 from audit_flows.embedded_redis import EmbeddedRedis
 from claude_max_audit import ClaudeMaxAuditor, MessageType
 
-SCRATCH = Path(__file__).resolve().parent / "scratch" / "redis_away"
+SCRATCH = Path(__file__).resolve().parent / "scratch" / f"redis_away-{os.getpid()}"
 CONTENT = "Please analyze the provided context and report what changed. " * 10
 LIMIT_BYTES = 64 * 1024 * 1024
 """The bound that is promised for the queue in memory."""

@@ -31,7 +31,7 @@ import redis
 from audit_flows.embedded_redis import EmbeddedRedis
 from claude_max_audit import ClaudeMaxAuditor, MessageType
 
-SCRATCH = Path(__file__).resolve().parent / "scratch" / "throughput"
+SCRATCH = Path(__file__).resolve().parent / "scratch" / f"throughput-{os.getpid()}"
 CONTENT = "Please analyze the provided context and report what changed. " * 10
 """About 600 bytes: the middle of what agents say to each other."""
 

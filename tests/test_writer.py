@@ -289,6 +289,25 @@ def test_a_redis_that_is_frozen_in_the_middle_is_waited_for(server: Server, tmp_
     made.sync.close()
 
 
+def test_spool_files_that_somebody_removes_do_not_end_the_writer(
+    server: Server, auditor: ClaudeMaxAuditor, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = log(auditor, 500)
+    auditor.sync.flush_all()
+    server.kill()
+    spool = auditor._trail._spool
+    assert spool is not None
+    ids += log(auditor, 500)
+    for segment in spool.folder.glob("*.wal"):
+        segment.unlink()
+    ids += log(auditor, 100)
+    server.start()
+    flushed(auditor)
+    assert_holds(auditor, ids)
+    auditor.sync.close()
+    assert "has vanished" in caplog.text
+
+
 def test_the_counts_add_up_at_every_moment_while_threads_write(
     server: Server, auditor: ClaudeMaxAuditor
 ) -> None:

@@ -13,6 +13,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 
 from claude_max_audit.errors import AuditError, RedisBehindError
@@ -217,7 +218,8 @@ class Writer:
         while not self._stopping and not self._waiting and (left := until - monotonic()) > 0:
             self._wake.wait(min(left, _STEP_SECONDS))
             self._spool.prepare()
-            self._spool.tidy(releasing=False)
+            with suppress(OSError):  # It comes again when the store answers, and is told then.
+                self._spool.tidy(releasing=False)
             if self._wake.is_set():
                 return
 

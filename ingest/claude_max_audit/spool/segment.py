@@ -13,6 +13,7 @@ ends in `.wal` may hold entries that the store lacks; in `.done`, the store answ
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 import struct
@@ -23,6 +24,8 @@ from time import monotonic
 from zlib import crc32
 
 import msgspec
+
+_log = logging.getLogger("claude_max_audit")
 
 MAGIC = b"CMASPL01"
 OPEN_SUFFIX = ".wal"
@@ -139,13 +142,13 @@ class Segment:
 
     def cut(self) -> None:
         """Give back the room that the segment did not need; nothing is appended any more."""
-        if self.path is not None:
+        if self.path is not None and self._is_there():
             os.truncate(self.path, self.end)
 
     def settle(self) -> None:
         """Name the file as one that the store answered for, now."""
         self.settled_at = monotonic()
-        if self.path is None:
+        if self.path is None or not self._is_there():
             return
         self.cut()
         # Killed here or before: whoever adopts it sends it once more.
@@ -168,6 +171,13 @@ class Segment:
         self.close()
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+
+    def _is_there(self) -> bool:
+        """Whether nobody has removed the file; what is mapped is still read if somebody did."""
+        if self.path is not None and self.path.exists():
+            return True
+        _log.error("the spool segment %s has vanished; no program may remove it", self.path)
+        return False
 
     def _unfold(self) -> mmap.mmap:
         assert self.path is not None, "memory is never folded"
