@@ -39,6 +39,12 @@ HOLD_SECONDS: Final = 0.001
 """How long packing goes on before a part is handed over to be sent: other threads of the
 program, an event loop say, wait for the interpreter no longer than that."""
 
+LONG_HOLD_SECONDS: Final = 0.0025
+"""The same while it takes long to get the interpreter back: a program that never waits gives
+it up every five milliseconds (`sys.getswitchinterval`), so there are few turns to be had."""
+
+_LONG_WAIT_SECONDS: Final = 0.004
+
 _PIECES_A_LOOK: Final = 16
 """Pieces between two looks at the clock."""
 
@@ -110,13 +116,16 @@ class BatchPacker:
     def parts(self) -> Iterator[bytes]:
         """The commands' bytes, in their order, each part a moment's work."""
         made: list[bytes] = []
+        hold = HOLD_SECONDS
         since = perf_counter()
         for number, piece in enumerate(self._pieces()):
             made.append(piece)
-            if number % _PIECES_A_LOOK == 0 and perf_counter() - since > HOLD_SECONDS:
+            if number % _PIECES_A_LOOK == 0 and perf_counter() - since > hold:
+                sent = perf_counter()
                 yield b"".join(made)
                 made.clear()
                 since = perf_counter()
+                hold = LONG_HOLD_SECONDS if since - sent > _LONG_WAIT_SECONDS else HOLD_SECONDS
         if made:
             yield b"".join(made)
 
