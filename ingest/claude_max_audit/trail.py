@@ -7,12 +7,8 @@ forked child starts a new writer of its own and leaves its parent's entries to t
 
 from __future__ import annotations
 
-import atexit
 import logging
-import os
-import sys
 import threading
-import weakref
 from time import perf_counter_ns
 from typing import Any
 
@@ -27,6 +23,7 @@ from claude_max_audit.errors import (
     SpoolFullError,
 )
 from claude_max_audit.hot.store import HotStore
+from claude_max_audit.process_life import finish_with_multiprocessing, watch_over
 from claude_max_audit.recorder import Recorder, encode_canonical, new_writer_id
 from claude_max_audit.settings import (
     EXIT_FLUSH_SECONDS,
@@ -88,7 +85,7 @@ class Trail:
                 hot.ping()
             except AuditError as away:
                 self._note_degraded(away)
-        _alive.add(self)
+        watch_over(self)
 
     @property
     def uses_cold_tier(self) -> bool:
@@ -194,6 +191,11 @@ class Trail:
             self._spool = self._writer = self._group = None
         spool.close()
 
+    @property
+    def spool_lock(self) -> threading.Lock | None:
+        """The lock that is held while an entry is appended; None before the first."""
+        return self._spool.lock if self._spool is not None else None
+
     def start_over_in_child(self) -> None:
         """Let go of the parent's spool and begin a new writer (called after `fork`)."""
         if self._spool is not None:
@@ -225,7 +227,7 @@ class Trail:
             self._group = GroupCommit(spool) if self.durability == "disk" else None
             self._writer.start()
             self._spool = spool
-            _finish_multiprocessing_child()
+            finish_with_multiprocessing()
             return spool
 
     def _new_spool(self) -> Spool:
@@ -298,51 +300,3 @@ class Trail:
             _log.warning("degraded: %s Entries are kept in the spool meanwhile.", failure)
         elif failure is None and before is not None:
             _log.warning("recovered: the store answers again")
-
-
-_alive: weakref.WeakSet[Trail] = weakref.WeakSet()
-
-
-def _close_all() -> None:
-    for trail in list(_alive):
-        trail.close()
-
-
-def _finish_multiprocessing_child() -> None:
-    """Close at the end of a `multiprocessing` child too, which skips `atexit`."""
-    util = sys.modules.get("multiprocessing.util")
-    process = sys.modules.get("multiprocessing.process")
-    if util is not None and process is not None and process.parent_process() is not None:
-        util.Finalize(None, _close_all, exitpriority=10)
-
-
-_held_for_fork: list[Any] = []
-
-
-def _before_fork() -> None:
-    """Take every spool's lock, so that the child never copies one in mid-append."""
-    for trail in list(_alive):
-        spool = trail._spool
-        if spool is not None:
-            spool.lock.acquire()
-            _held_for_fork.append(spool.lock)
-
-
-def _release_in_parent() -> None:
-    while _held_for_fork:
-        _held_for_fork.pop().release()
-
-
-def _start_over_in_child() -> None:
-    _held_for_fork.clear()
-    for trail in list(_alive):
-        trail.start_over_in_child()
-
-
-atexit.register(_close_all)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_release_in_parent,
-        after_in_child=_start_over_in_child,
-    )
