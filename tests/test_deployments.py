@@ -167,6 +167,10 @@ def test_one_run_of_a_job_at_a_time_and_the_next_waits(deployed: Server, name: s
         ("daily-archive/nightly", {"day": "yesterday"}),
         ("retention-purge/nightly", {"older_than_days": 30}),
         ("export/adhoc", {"format": "xml"}),
+        ("export/adhoc", {"start_date": "soon"}),
+        ("export/adhoc", {"query": {"agent": "x"}}),
+        ("export/adhoc", {"query": {"text_query": "x"}}),
+        ("verify/weekly", {"day": "2025-13-01"}),
         ("reindex/adhoc", {"month": "2025-13"}),
     ],
 )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -15,7 +18,7 @@ import polars as pl
 import pytest
 
 from audit_flows.ephemeral_api import EphemeralApi
-from audit_flows.prefect_home import API_URL_VARIABLE, prefect_environment
+from audit_flows.prefect_home import API_URL_VARIABLE, audit_environment, prefect_environment
 from audit_flows.run_in_process import run_flow
 from audit_quality.report import QualityFailedError
 from audit_storage.index.index import EntryIndex
@@ -145,16 +148,86 @@ def test_a_day_that_is_not_over_is_refused(trail: Settings, history: History) ->
     assert not JobTable(trail).history()
 
 
+@pytest.mark.parametrize(
+    ("job", "parameters", "told"),
+    [
+        ("daily-archive", {"older_than_days": -1}, "^older_than_days: .* or equal to 0"),
+        ("daily-archive", {"day": "yesterday"}, "^day: "),
+        ("daily-archive", {"dya": "2025-12-02"}, "'dya'"),
+        ("retention-purge", {"older_than_days": 182}, "^older_than_days: .* to 183"),
+        ("export", {"format": "xml"}, "^format: "),
+        ("export", {"swarm_id": ""}, "^swarm_id: "),
+        ("export", {"start_date": "soon"}, "^start_date: 'soon' is not a time; the forms are"),
+        ("export", {"end_date": 20251202}, "^end_date: a time is text such as"),
+        ("export", {"query": {"agent": "x"}}, "^query: unknown query key 'agent'; known are"),
+        ("export", {"query": {"agent_id": 3}}, r"^query: query\['agent_id'\] must be text"),
+        ("export", {"query": {"text_query": "x"}}, "^query: an export is exact"),
+        ("reindex", {"month": "2025-13"}, "^month: "),
+        ("verify", {"day": "2025-11-31"}, "^day: "),
+    ],
+)
 def test_parameters_that_do_not_fit_are_refused_before_a_run_exists(
-    trail: Settings, history: History
+    trail: Settings, history: History, job: str, parameters: dict[str, Any], told: str
 ) -> None:
     before = len(history.runs("flow", ""))
 
-    for parameters in ({"older_than_days": -1}, {"day": "yesterday"}, {"dya": "2025-12-02"}):
-        with pytest.raises(ValueError, match=next(iter(parameters))):
-            run_flow("daily-archive", trail, **parameters)
+    with pytest.raises(ValueError, match=told):
+        run_flow(job, trail, **parameters)
 
     assert len(history.runs("flow", "")) == before
+
+
+def test_an_archive_takes_what_a_killed_process_left_in_its_spool(
+    trail: Settings, history: History, tmp_path: Path
+) -> None:
+    away = replace(trail, redis_url=f"unix://{tmp_path}/gone.sock")
+    program = (
+        "import os, signal\n"
+        "from datetime import UTC, datetime\n"
+        "from claude_max_audit import get_auditor\n"
+        "log = get_auditor().sync.log_message\n"
+        "day = datetime(2025, 11, 30, tzinfo=UTC)\n"
+        "ids = [log('a', 'b', 'inform', str(number), timestamp=day) for number in range(700)]\n"
+        "print(*ids, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **audit_environment(away)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    told: list[str] = []
+
+    run_flow("daily-archive", trail, on_line=told.append)
+    again = run_flow("daily-archive", trail)
+
+    ids = killed.stdout.split()
+    assert len(ids) == 700
+    assert set(Lake(trail).find(ids)) == set(ids)
+    assert Lake(trail).count() == 700
+    assert told[0] == "700 entries of processes that ended came from the spool"
+    assert not again.days
+
+
+def test_a_run_is_named_when_it_begins_and_anew_when_it_ends(
+    trail: Settings, history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from audit_flows import verify_job
+
+    begun: list[str] = []
+
+    def looking(*stores: Any, **days: Any) -> Any:
+        begun.append(history.runs("flow", "begun")[0]["name"])
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(verify_job, "verify", looking)
+    with pytest.raises(OSError, match="the disk is gone"):
+        run_flow("verify", trail)
+
+    assert re.fullmatch(r"begun \d{4}-\d\d-\d\d \d\d:\d\d", begun[0])
+    assert history.runs("flow", "failed: OSError")[0]["state_type"] == "FAILED"
+    assert history.artifact("verify")[0]["note"] == "OSError: the disk is gone"
 
 
 def test_a_store_that_is_away_is_tried_again_and_then_recorded(
@@ -305,11 +378,6 @@ def test_a_dry_purge_changes_nothing_and_a_purge_leaves_a_receipt(
     assert history.runs("flow", "2016-02-29 to 2016-02-29: 1 entries removed")
 
 
-def test_a_purge_below_the_floor_is_refused_before_a_run_exists(trail: Settings) -> None:
-    with pytest.raises(ValueError, match="older_than_days"):
-        run_flow("retention-purge", trail, older_than_days=182)
-
-
 def test_an_export_takes_hot_and_cold_of_its_swarm_and_span(
     trail: Settings, hot: HotStore, make_entry: MakeEntry, history: History
 ) -> None:
@@ -327,6 +395,27 @@ def test_an_export_takes_hot_and_cold_of_its_swarm_and_span(
     row = history.artifact("export")[0]
     assert (row["result"], row["entries"]) == ("succeeded", 2)
     assert report.path.name in row["note"]
+
+
+def test_an_export_s_midnight_is_an_instant_and_no_day(
+    trail: Settings, hot: HotStore, make_entry: MakeEntry, history: History
+) -> None:
+    midnight = datetime(2025, 12, 2, tzinfo=UTC)
+    keep(hot, make_entry(timestamp=midnight), make_entry(timestamp=midnight + timedelta(hours=1)))
+
+    until_then = run_flow("export", trail, end_date="2025-12-02T00:00:00Z")
+    all_day = run_flow("export", trail, start_date="2025-12-02", end_date="2025-12-02")
+
+    assert (until_then.rows, all_day.rows) == (1, 2)
+
+
+def test_an_export_of_two_swarms_at_once_is_refused_and_recorded(
+    trail: Settings, history: History
+) -> None:
+    with pytest.raises(ValueError, match="name different swarms"):
+        run_flow("export", trail, swarm_id="one", query={"swarm_id": "two"})
+
+    assert history.artifact("export")[0]["note"].startswith("ValueError: swarm_id and query")
 
 
 def test_an_export_to_a_file_that_is_there_is_recorded_as_failed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -28,19 +29,23 @@ def trail(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def api_of(settings: Settings) -> EphemeralApi:
-    import os
-
     return EphemeralApi(settings.prefect_dir, {**os.environ, **prefect_environment(settings)})
 
 
-def test_each_home_keeps_its_own_history(trail: Settings, tmp_path: Path) -> None:
+def test_each_home_keeps_its_own_history_and_a_callback_may_print(
+    trail: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = load_settings(
         environ={}, home=tmp_path / "other", redis_url=trail.redis_url, embedder="none"
     )
     for _ in range(2):
         run_flow("daily-archive", trail)
+    capsys.readouterr()
     run_flow("daily-archive", other, on_line=print)
 
+    told = capsys.readouterr()
+    assert told.out == "nothing to archive: the lake holds every closed day that Redis has\n"
+    assert told.err == ""
     for settings, runs in ((trail, 2), (other, 1)):
         with api_of(settings) as api:
             url = api.url()
@@ -48,14 +53,61 @@ def test_each_home_keeps_its_own_history(trail: Settings, tmp_path: Path) -> Non
             logs = httpx.post(f"{url}/logs/filter", json={}).json()
         assert [run["name"] for run in found] == ["nothing to archive"] * runs
         assert [run["state_type"] for run in found] == ["COMPLETED"] * runs
-        told = [log for log in logs if log["message"].startswith("nothing to archive")]
-        assert len(told) == runs
+        lines = [log for log in logs if log["message"].startswith("nothing to archive")]
+        assert len(lines) == runs
 
 
-def test_a_callback_may_print(trail: Settings, capsys: pytest.CaptureFixture[str]) -> None:
-    run_flow("daily-archive", trail, on_line=print)
+def test_a_run_leaves_nothing_running_and_speaks_with_this_machine_only(
+    trail: Settings, tmp_path: Path
+) -> None:
+    """Every Python process of the run, the API too, writes down whom it calls."""
+    watched = tmp_path / "watched"
+    watched.mkdir()
+    calls = tmp_path / "calls"
+    (watched / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "def note(event, args):\n"
+        "    if event == 'socket.connect':\n"
+        "        to = args[1] if isinstance(args[1], tuple) else ('unix',)\n"
+        "    elif event == 'socket.getaddrinfo':\n"
+        "        to = args\n"
+        "    else:\n"
+        "        return\n"
+        f"    with open({str(calls)!r}, 'a') as file:\n"
+        "        print(os.getpid(), event, to[0], file=file)\n"
+        "sys.addaudithook(note)\n"
+    )
+    program = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from audit_flows.run_in_process import run_flow\n"
+        "from claude_max_audit.settings import load_settings\n"
+        "run_flow('daily-archive', load_settings())\n"
+        "tasks = Path('/proc/self/task').glob('*/children')\n"
+        "print(os.getpid(), *[child for task in tasks for child in task.read_text().split()])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **audit_environment(trail), "PYTHONPATH": str(watched)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
-    assert capsys.readouterr().out.startswith("nothing to archive")
+    assert done.returncode == 0, done.stdout
+    [runner] = done.stdout.split()  # nothing else was printed, and no child is left
+    noted = [line.split(" ", 2) for line in calls.read_text().splitlines()]
+    assert runner in {pid for pid, _, _ in noted}, "the hook saw the run"
+    assert {to for _, _, to in noted} <= {"127.0.0.1", "unix"}
+
+
+def test_an_api_that_is_named_and_does_not_answer_is_told(
+    trail: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(API_URL_VARIABLE, "http://127.0.0.1:1/api")
+
+    with pytest.raises(PrefectApiError, match=r"127\.0\.0\.1:1/api does not answer"):
+        run_flow("daily-archive", trail)
 
 
 def test_the_api_ends_when_whoever_started_it_is_killed(trail: Settings) -> None:

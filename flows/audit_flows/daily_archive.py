@@ -15,16 +15,16 @@ from pydantic import Field
 
 from audit_flows.job_run import (
     ROOT_CHARACTERS,
-    Day,
     JobRun,
+    begun,
     job_run,
     job_step,
     name_run,
     size_text,
 )
+from audit_flows.parameters import ClosedDay
 from audit_flows.stores import Stores, open_stores
 from audit_storage.archive.archive import ArchiveReport, DayReport, archive_closed_days
-from audit_storage.layout import day_is_closed
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.settings import load_settings
 
@@ -34,17 +34,15 @@ TELL_SECONDS = 5.0
 """Least time between two lines of the log about the index."""
 
 
-@flow(name=JOB, log_prints=True)
+@flow(name=JOB, flow_run_name=begun, log_prints=True)
 def daily_archive(
-    day: Day | None = None, older_than_days: Annotated[int, Field(ge=0)] = 0
+    day: ClosedDay | None = None, older_than_days: Annotated[int, Field(ge=0)] = 0
 ) -> ArchiveReport:
     """Archive one closed UTC day, or every one that the lake lacks.
 
     `older_than_days` leaves the newest days in Redis alone. Raises `ValueError` for a day that
     is not over, and what the stores raise.
     """
-    if day is not None and not day_is_closed(day, datetime.now(UTC)):
-        raise ValueError(f"{day} is not over yet (UTC); only closed days are archived")
     with job_run(JOB, load_settings()) as run:
         report = archive_days(day, older_than_days)
         if not report.days:
@@ -65,9 +63,12 @@ def archive_days(day: date | None, older_than_days: int) -> ArchiveReport:
     now = datetime.now(UTC)
     with open_stores() as stores:
         run = JobRun(JOB, stores.jobs)
+        hot = stores.hot
+        if stores.carried:
+            print(f"{stores.carried:,} entries of processes that ended came from the spool")
         return archive_closed_days(
             stores.lake,
-            stores.hot,
+            hot,
             stores.quarantine,
             now,
             older_than=now - timedelta(days=older_than_days),

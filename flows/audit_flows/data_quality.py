@@ -15,12 +15,13 @@ from prefect.cache_policies import NO_CACHE
 
 from audit_flows.job_run import (
     SUCCEEDED,
-    Day,
     JobRun,
+    begun,
     job_run,
     job_step,
     name_run,
 )
+from audit_flows.parameters import Day
 from audit_flows.stores import Stores, open_stores
 from audit_quality.day_quality import check_day
 from audit_quality.reconcile import reconcile
@@ -37,7 +38,7 @@ ALL_RECORDS = 1_000_000
 """Rows of the job table that are looked through for days already checked: all of them."""
 
 
-@flow(name=JOB, log_prints=True)
+@flow(name=JOB, flow_run_name=begun, log_prints=True)
 def data_quality(day: Day | None = None) -> tuple[QualityReport, ...]:
     """Check one archived UTC day, or every one that has not been found whole yet.
 

@@ -8,6 +8,7 @@ process that started it, however that one dies. Prefect's own temporary server w
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -112,6 +113,9 @@ def serve() -> None:
     server = Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
     Thread(target=_end_with_input, args=(server,), daemon=True).start()
     server.run(sockets=[listener])
+    sys.stdout.flush()
+    # The last state is written; taking the interpreter down would only let the caller wait.
+    os._exit(0)
 
 
 def _end_with_input(server: object) -> None:

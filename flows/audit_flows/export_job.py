@@ -6,18 +6,20 @@ export`. The file is whole or not there, and is never written over another.
 
 from __future__ import annotations
 
-from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 from prefect import flow
+from pydantic import Field
 
 from audit_flows.job_run import (
+    begun,
     job_run,
     job_step,
     name_run,
     size_text,
 )
+from audit_flows.parameters import ExportQuery, Moment
 from audit_flows.stores import open_stores
 from audit_storage.export.export import ExportReport, export_trail
 from claude_max_audit.query import Query, parse_query
@@ -26,24 +28,23 @@ from claude_max_audit.settings import load_settings
 JOB = "export"
 
 
-@flow(name=JOB, log_prints=True)
+@flow(name=JOB, flow_run_name=begun, log_prints=True)
 def export_job(
-    swarm_id: str | None = None,
-    query: dict[str, Any] | None = None,
+    swarm_id: Annotated[str, Field(min_length=1)] | None = None,
+    query: ExportQuery | None = None,
     format: Literal["jsonl", "json", "csv", "parquet"] = "jsonl",
-    start_date: date | datetime | None = None,
-    end_date: date | datetime | None = None,
+    start_date: Moment | None = None,
+    end_date: Moment | None = None,
     output_path: Path | None = None,
 ) -> ExportReport:
     """Export a swarm, or what a query of `search_logs` keys finds, between two moments.
 
     A date is its whole UTC day, a naive time is UTC, both ends are included. Without a path the
-    file gets a new name in the exports' folder. Raises `ValueError` for a query that is none,
-    `FileExistsError`, and what the stores raise.
+    file gets a new name in the exports' folder. Raises `ValueError` for a span that runs
+    backwards, `FileExistsError`, and what the stores raise.
     """
-    keys = {**(query or {}), **({"swarm_id": swarm_id} if swarm_id is not None else {})}
-    asked = parse_query(keys, (start_date, end_date))
     with job_run(JOB, load_settings()) as run:
+        asked = parse_query(_keys(swarm_id, query), (start_date, end_date))
         report = write_export(asked, format, output_path)
         run.record(
             rows=report.rows,
@@ -58,6 +59,13 @@ def export_job(
         name_run(f"{report.path.name}: {report.rows:,} entries")
         print(f"{report.path}: {report.rows:,} entries, {size_text(report.size_bytes)}")
         return report
+
+
+def _keys(swarm_id: str | None, query: ExportQuery | None) -> ExportQuery:
+    keys = dict(query or {})
+    if swarm_id is not None and keys.setdefault("swarm_id", swarm_id) != swarm_id:
+        raise ValueError("swarm_id and query['swarm_id'] name different swarms; give one of them")
+    return keys
 
 
 @job_step

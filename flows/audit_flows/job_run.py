@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task, runtime, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
-from pydantic import Field
 
 from audit_storage.jobs import JobRecord, JobTable
 from claude_max_audit.errors import TransientError, UnknownOutcomeError
@@ -67,13 +66,6 @@ def job_step(function: Callable[P, R]) -> Task[P, R]:
         log_prints=True,
     )
     return step(function)
-
-
-Day = Annotated[
-    date,
-    Field(json_schema_extra={"pattern": r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$"}),
-]
-"""A UTC day as a parameter. Prefect's server knows patterns, but takes any text for a date."""
 
 
 class JobRun:
@@ -134,6 +126,7 @@ def job_run(job: str, settings: Settings) -> Iterator[JobRun]:
         try:
             run.record(error=f"{type(error).__name__}: {error}")
             run.publish()
+            name_run(f"failed: {type(error).__name__}")
         except Exception as unrecorded:
             # The error itself must reach whoever runs the job, whatever its record does.
             error.add_note(f"and this run could not be recorded: {unrecorded}")
@@ -156,6 +149,12 @@ def history_table(records: list[JobRecord]) -> list[dict[str, str | int]]:
         }
         for record in records
     ]
+
+
+def begun() -> str:
+    """Return the name of a run that is going on, and of one that was killed: Prefect's
+    `flow_run_name`. A run that ends names itself by what it did."""
+    return f"begun {datetime.now(UTC):%Y-%m-%d %H:%M}"
 
 
 def name_run(name: str) -> None:

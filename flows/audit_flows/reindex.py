@@ -7,12 +7,10 @@ may be killed and run again; what is in already is not embedded anew.
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from prefect import flow
-from pydantic import Field
 
-from audit_flows.job_run import job_run, job_step, name_run
+from audit_flows.job_run import begun, job_run, job_step, name_run
+from audit_flows.parameters import Month
 from audit_flows.stores import Stores, open_stores
 from audit_storage.index.month import MonthDamagedError
 from audit_storage.lake.schema import entries_of
@@ -26,10 +24,9 @@ CHUNK_ROWS = 5_000
 """Entries compared and handed to the index at once: half a minute of embedding at most."""
 
 
-@flow(name=JOB, log_prints=True)
+@flow(name=JOB, flow_run_name=begun, log_prints=True)
 def reindex(
-    month: Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")] | None = None,
-    rebuild: bool = False,
+    month: Month | None = None, rebuild: bool = False
 ) -> dict[str, int]:
     """Bring what the index lacks, of one "YYYY-MM" month or of all; returns entries by month.
 

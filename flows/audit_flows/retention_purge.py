@@ -14,6 +14,7 @@ from prefect import flow
 from pydantic import Field
 
 from audit_flows.job_run import (
+    begun,
     job_run,
     job_step,
     name_run,
@@ -37,7 +38,7 @@ class PurgeReport:
     dry_run: bool
 
 
-@flow(name=JOB, log_prints=True)
+@flow(name=JOB, flow_run_name=begun, log_prints=True)
 def retention_purge(
     dry_run: bool = False,
     older_than_days: Annotated[int, Field(ge=MIN_RETENTION_DAYS)] | None = None,

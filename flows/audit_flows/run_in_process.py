@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from audit_flows.ephemeral_api import EphemeralApi
+from audit_flows.ephemeral_api import EphemeralApi, PrefectApiError
 from audit_flows.prefect_home import (
     API_URL_VARIABLE,
     audit_environment,
@@ -85,9 +85,17 @@ def _checked(flow: Any, parameters: dict[str, Any]) -> dict[str, Any]:
 
     try:
         checked: dict[str, Any] = flow.validate_parameters(parameters)
-    except (ParameterTypeError, SignatureMismatchError) as wrong:
+    except SignatureMismatchError as wrong:
         raise ValueError(str(wrong)) from None
+    except ParameterTypeError as wrong:
+        raise ValueError(_plainly(str(wrong))) from None
     return checked
+
+
+def _plainly(message: str) -> str:
+    """Return the lines of Prefect's message, one a parameter, without its headline."""
+    wrong = [line.removeprefix(" - ") for line in message.splitlines() if line.startswith(" - ")]
+    return "\n".join(wrong).replace(": Value error, ", ": ") or message
 
 
 @contextmanager
@@ -103,12 +111,26 @@ def _prefect_at(api_url: str) -> Iterator[None]:
     chosen = {PREFECT_API_URL: api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
     profile = Profile(name="claude-max-audit", settings=chosen)
     with use_profile(profile, override_environment_variables=True, include_current_context=False):
+        _ask(api_url)
         try:
             yield
         finally:
             # Logs and events are sent by threads of Prefect's: wait until the API has them.
             APILogWorker.drain_all()
             EventsWorker.drain_all()
+
+
+def _ask(api_url: str) -> None:
+    """Raise `PrefectApiError` if the API does not answer, before a run is tried."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        failure = client.api_healthcheck()
+    if failure is not None:
+        raise PrefectApiError(
+            f"Prefect's API at {api_url} does not answer ({failure}). Start it, or unset "
+            f"{API_URL_VARIABLE}: then each command has one of its own"
+        )
 
 
 @contextmanager

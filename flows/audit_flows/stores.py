@@ -39,6 +39,8 @@ class Stores:
         self.jobs = JobTable(settings)
         self.quarantine = Quarantine(settings)
         self.receipts = ReceiptBook(settings)
+        self.carried = 0
+        """Entries of processes that ended which opening `hot` brought to Redis."""
         self._open = ExitStack()
 
     @cached_property
@@ -56,9 +58,8 @@ class Stores:
         )
         self._open.callback(hot.close)
         # Killed here, or cut off: what was not carried stays in the spool for the next process.
-        adopt_dead_writers(
-            self.settings.spool_dir, HotSink(hot, NO_WRITER, MAX_BATCH, LINGER_SECONDS)
-        )
+        sink = HotSink(hot, NO_WRITER, MAX_BATCH, LINGER_SECONDS)
+        self.carried = adopt_dead_writers(self.settings.spool_dir, sink).carried
         return hot
 
     @cached_property

@@ -10,7 +10,8 @@ from datetime import date
 
 from prefect import flow
 
-from audit_flows.job_run import Day, JobRun, job_run, job_step, name_run
+from audit_flows.job_run import JobRun, begun, job_run, job_step, name_run
+from audit_flows.parameters import Day
 from audit_flows.stores import open_stores
 from audit_storage.verify.commit_records import CommitRecords
 from audit_storage.verify.findings import Finding, VerifyReport
@@ -39,7 +40,7 @@ class LakeNotWholeError(TerminalError):
         )
 
 
-@flow(name=JOB, log_prints=True)
+@flow(name=JOB, flow_run_name=begun, log_prints=True)
 def verify_job(day: Day | None = None) -> VerifyReport:
     """Verify the whole lake, or one UTC day of it.
 
