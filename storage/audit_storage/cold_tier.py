@@ -18,6 +18,7 @@ from audit_storage.export.export import export_trail
 from audit_storage.index.index import EntryIndex
 from audit_storage.lake.lake import Lake
 from audit_storage.purge.plan import plan_purge
+from audit_storage.purge.policy_file import policy_of
 from audit_storage.purge.purge import execute_purge
 from audit_storage.purge.receipts import ReceiptBook
 from audit_storage.search.search import search_both
@@ -85,8 +86,8 @@ class StoredTrail:
     def purge(self, older_than_days: int | None, hot: HotStore | None) -> int:
         """Remove what is past its retention from every store; returns the entries removed."""
         now = datetime.now(UTC)
-        years = self._settings.cold_storage_years if older_than_days is None else None
-        plan = plan_purge(self._lake, now, years=years, older_than_days=older_than_days)
+        policy = policy_of(self._settings, older_than_days)
+        plan = plan_purge(self._lake, now, policy=policy)
         receipts = ReceiptBook(self._settings)
         receipt = execute_purge(
             self._lake, receipts, hot, self._index, plan, now, by="cleanup_expired_entries"

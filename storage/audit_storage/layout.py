@@ -94,6 +94,15 @@ def writer_app(writer_id: str) -> str:
     return f"writer/{writer_id}"
 
 
+HOLDS_APP = "holds"
+"""The application id under which placed holds are counted in the lake's own log."""
+
+
+def hold_app(hold_id: str) -> str:
+    """Return the application id under which the two events of one hold are counted."""
+    return f"hold/{hold_id}"
+
+
 def snapshot_name(app: str, version: int) -> str:
     """Return the name, kept with each row, of the commit that brought it to the lake."""
     return f"{app}/{version}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -124,23 +124,25 @@ class DeltaLog:
         *,
         app: str | None = None,
         app_version: int = 0,
+        fences: Collection[str] = (),
         metadata: Mapping[str, Any] | None = None,
     ) -> int:
         """Apply all actions as one new version on top of the one `table` was read at.
 
-        Returns the version; durable on return. Raises `OvertakenError` when since then `app`
-        committed, or a file that is to be removed was removed.
+        Returns the version; durable on return. Raises `OvertakenError` when since then `app` or
+        one of the applications in `fences` committed, or a file to be removed was removed.
         """
         token, read_at = uuid4().hex, table.version()
         with answering(self.uri):
+            apps = {name: table.transaction_version(name) or 0 for name in fences}
+            if app:
+                apps[app] = app_version
             table.create_write_transaction(
                 list(actions),
                 "append",
                 self.schema,
                 self._partition_by,
-                commit_properties=_properties(
-                    app, app_version, {**(metadata or {}), _TOKEN: token}
-                ),
+                commit_properties=_properties(apps, {**(metadata or {}), _TOKEN: token}),
             )
         return self._settle(table, token, read_at)
 
@@ -148,13 +150,16 @@ class DeltaLog:
         """Append a few rows in one commit of their own; returns the version. Durable on return.
 
         With `app`, raises `OvertakenError` when that application committed since `table` was
-        read; what was decided by reading `table` is decided afresh then.
+        read; what was decided by reading `table` is decided afresh then. Columns that the table
+        lacks, because an older version of the project made it, are added to it.
         """
         token, read_at = uuid4().hex, table.version()
         with answering(self.uri):
-            count = (table.transaction_version(app) or 0) + 1 if app else 0
-            properties = _properties(app, count, {_TOKEN: token})
-            write_deltalake(table, rows, mode="append", commit_properties=properties)
+            apps = {app: (table.transaction_version(app) or 0) + 1} if app else {}
+            properties = _properties(apps, {_TOKEN: token})
+            write_deltalake(
+                table, rows, mode="append", schema_mode="merge", commit_properties=properties
+            )
         return self._settle(table, token, read_at)
 
     def read(self, table: DeltaTable, columns: Sequence[str]) -> pl.DataFrame:
@@ -163,7 +168,13 @@ class DeltaLog:
             places = table.file_uris()
             if not places:
                 return as_frame(self.schema.empty_table()).select(columns)
-            rows = pl.scan_parquet(places, glob=False, storage_options=self.options or None)
+            rows = pl.scan_parquet(
+                places,
+                glob=False,
+                schema=as_frame(self.schema.empty_table()).schema,
+                missing_columns="insert",
+                storage_options=self.options or None,
+            )
             return rows.select(columns).collect()
 
     def tidy(self, table: DeltaTable) -> None:
@@ -221,12 +232,10 @@ def _exists(place: Path) -> bool:
     return True
 
 
-def _properties(
-    app: str | None, app_version: int, metadata: Mapping[str, Any] | None
-) -> CommitProperties:
+def _properties(apps: Mapping[str, int], metadata: Mapping[str, Any]) -> CommitProperties:
     return CommitProperties(
-        custom_metadata=dict(metadata) if metadata else None,
-        app_transactions=[Transaction(app, app_version)] if app else None,
+        custom_metadata=dict(metadata),
+        app_transactions=[Transaction(app, version) for app, version in apps.items()] or None,
     )
 
 

@@ -24,16 +24,15 @@ from audit_storage.lake.plan import STATISTICS, LakeFile, file_of
 from audit_storage.lake.query import span_predicate
 from audit_storage.lake.schema import LAKE_SCHEMA, as_frame
 from audit_storage.lake.transaction import LakeTransaction, Snapshot
+from audit_storage.lake.vacuum import vacuum
 from audit_storage.lake.view import SCAN_ROWS, LakeView
-from audit_storage.layout import ENTRIES, place
+from audit_storage.layout import ENTRIES, HOLDS_APP, place
+from audit_storage.purge.holds import HoldBook, held_by
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.errors import LakeUnavailableError
 from claude_max_audit.query import Query, Span
 from claude_max_audit.results import Page
 from claude_max_audit.settings import Settings
-
-ORPHAN_HOURS = 24
-"""Age at which a file that no version names is surely not an archive still at work."""
 
 _CONFIGURATION = {"delta.dataSkippingStatsColumns": ",".join(STATISTICS)}
 
@@ -56,6 +55,8 @@ class Lake:
     def __init__(
         self, settings: Settings, storage_options: Mapping[str, str] | None = None
     ) -> None:
+        self.settings = settings
+        self.storage_options = dict(storage_options or {})
         self.uri = place(settings.lake_uri, ENTRIES)
         self._log = DeltaLog(
             self.uri,
@@ -150,14 +151,17 @@ class Lake:
     ) -> Removal:
         """Take every row of the span for which `drop` holds out of the lake, in one commit.
 
-        `drop` is an expression over `schema.FILE_SCHEMA`; where it is null the row stays. Files
-        left without rows are removed, others rewritten row group by row group. The bytes stay
-        until `vacuum_now`. Raises `OvertakenError` when another commit came in between: plan
-        again.
+        `drop` is an expression over `schema.FILE_SCHEMA`; where it is null, and where a hold
+        protects it, the row stays. Files left without rows are removed, others rewritten row
+        group by row group. The bytes stay until `vacuum_now`. Raises `OvertakenError` when
+        another commit came in between: plan again.
         """
         within = span_predicate(span)
         gone = (drop if within is None else drop & within).fill_null(False)
         with self.begin(app) as transaction:
+            transaction.refuse_after(HOLDS_APP)
+            held = held_by(HoldBook(self.settings, self.storage_options).active())
+            gone = gone if held is None else gone & ~held
             counts = self._drop_from_files(transaction, span, gone)
             if not counts.rows:
                 return counts
@@ -182,21 +186,21 @@ class Lake:
                 transaction.remove_file(file)
             return transaction.commit(data_change=False)
 
-    def vacuum_now(self) -> list[str]:
+    def vacuum_now(self, *, keep_hours: int = 0) -> list[str]:
         """Delete the bytes of every file that the newest version does not hold; name them.
 
-        At once for files that a commit took out, after `ORPHAN_HOURS` for files that never were
-        committed. Then log files past the table's log retention go too. Readers of an older
+        At once for files that a commit took out, or `keep_hours` later, and after `ORPHAN_HOURS`
+        for files that never were committed. A file with rows that a hold protects and the lake
+        lacks stays. Then log files past the table's log retention go too. Readers of an older
         version fail and ask again.
         """
         table = self._log.open()
         if table is None:
             return []
+        held = held_by(HoldBook(self.settings, self.storage_options).active())
+        view = self._view_of(table)
+        gone = vacuum(table, view, self._log.filesystem(), held, keep_hours=keep_hours)
         with answering(self.uri):
-            gone = table.vacuum(0, dry_run=False, enforce_retention_duration=False)
-            gone += table.vacuum(
-                ORPHAN_HOURS, dry_run=False, enforce_retention_duration=False, full=True
-            )
             table.create_checkpoint()
             table.cleanup_metadata()
         return gone

@@ -67,6 +67,7 @@ class LakeTransaction:
         self._open: dict[str, LakePart] = {}
         self._removed: list[LakeFile] = []
         self._hashes: list[pl.Series] = []
+        self._fences: list[str] = []
         self._published = False
         # Sorting and compressing leave Python's lock, so the next run is made meanwhile.
         self._background = ThreadPoolExecutor(1, thread_name_prefix="lake-part")
@@ -126,6 +127,11 @@ class LakeTransaction:
         """Stage a file's removal; its rows leave with the commit, its bytes with a vacuum."""
         self._removed.append(file)
 
+    def refuse_after(self, app: str) -> None:
+        """Let the commit be refused if another application commits meanwhile, as if it were our
+        own; what that application decides is read after this call."""
+        self._fences.append(app)
+
     def read_rows(self, file: LakeFile) -> Iterable[pa.Table]:
         """Give a file's rows, one row group at a time, for a commit that replaces it."""
         with answering(self._log.uri), self._filesystem.open_input_file(file.path) as source:
@@ -154,6 +160,7 @@ class LakeTransaction:
             [*actions, *removals],
             app=self.app,
             app_version=self.app_version,
+            fences=self._fences,
             metadata={"snapshot": self.snapshot, "rows": self.rows, **(metadata or {})},
         )
         # Killed here: the rows are in the lake; the next run finds them and writes nothing.

@@ -48,7 +48,7 @@ class LakeView:
         self.uri = uri
         self.version = version
         self.files = tuple(files)
-        self._options = dict(options)
+        self.options = dict(options)
         self._day_counts = day_counts
 
     def count(self) -> int:
@@ -108,17 +108,25 @@ class LakeView:
             total += int(self._collect(self._matches(files, query).select(pl.len())).item())
         return total
 
-    def scan(self, query: Query, chunk: int = SCAN_ROWS) -> Iterator[pl.DataFrame]:
+    def scan(
+        self,
+        query: Query,
+        chunk: int = SCAN_ROWS,
+        *,
+        condition: pl.Expr | None = None,
+        among: Sequence[LakeFile] | None = None,
+    ) -> Iterator[pl.DataFrame]:
         """Give all matches in frames of about `chunk` rows, oldest first, in trail order.
 
-        Only one frame, and the times of one day, are in memory. A single instant's rows are
-        never split.
+        `condition` narrows the matches, `among` the files that are looked at. Only one frame,
+        and the times of one day, are in memory. A single instant's rows are never split.
         """
-        chosen = files_for(self.files, query)
+        chosen = files_for(self.files if among is None else among, query)
         for day in sorted({day for file in chosen for day in self._days_of(file)}):
             span = _overlap(span_of_day(day), query.span)
             if span is not None:
-                yield from self._scan_day(files_for_day(chosen, day), query.within(span), chunk)
+                at = files_for_day(chosen, day)
+                yield from self._scan_day(at, query.within(span), chunk, condition)
 
     def matching(self, file: LakeFile, condition: pl.Expr) -> int:
         """Return the number of a file's rows for which an expression holds."""
@@ -126,15 +134,17 @@ class LakeView:
         return int(self._collect(rows).item())
 
     def _scan_day(
-        self, files: Sequence[LakeFile], query: Query, chunk: int
+        self, files: Sequence[LakeFile], query: Query, chunk: int, condition: pl.Expr | None
     ) -> Iterator[pl.DataFrame]:
         if sum(file.rows for file in files) <= chunk:
             spans = [query.span]
         else:
             spans = self._cut(files, query, chunk)
         for span in spans:
-            found = self._matches(files, query.within(span)).select(FILE_SCHEMA.names)
-            frame = self._collect(found).sort(TRAIL_ORDER)
+            found = self._matches(files, query.within(span))
+            if condition is not None:
+                found = found.filter(condition)
+            frame = self._collect(found.select(FILE_SCHEMA.names)).sort(TRAIL_ORDER)
             if frame.height:
                 yield frame
 
@@ -198,7 +208,7 @@ class LakeView:
             [f"{self.uri}/{file.path}" for file in files],
             glob=False,
             hive_partitioning=False,
-            storage_options=self._options or None,
+            storage_options=self.options or None,
         )
 
     def _collect(self, rows: pl.LazyFrame) -> pl.DataFrame:

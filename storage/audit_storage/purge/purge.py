@@ -1,14 +1,15 @@
 """The purge: takes out of every store what is past its retention, and leaves a receipt.
 
-The purge flow and `cleanup_expired_entries` call it. Permanent entries and entries younger than
-the floor are never touched. The order is: receipt and leaf hashes, then the views (Redis, the
-index), then the lake in one commit, then the bytes. Killed at any point and run again, or run
-twice at once, the result is the same; no step is final before what it rests on is durable.
+The purge flow and `cleanup_expired_entries` call it. Permanent entries, entries under a legal
+hold and entries younger than the floor are never touched. The order is: receipt and leaf hashes,
+then the views (Redis, the index), then the lake in one commit, then the bytes. Killed at any point
+and run again, or run twice at once, the result is the same; no step is final before what it rests
+on is durable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Protocol
 from uuid import uuid4
@@ -19,21 +20,34 @@ import pyarrow as pa
 from audit_storage.lake.delta_log import OvertakenError, answering
 from audit_storage.lake.lake import Lake
 from audit_storage.lake.plan import LakeFile
-from audit_storage.lake.schema import canonical_of
+from audit_storage.lake.schema import as_frame, canonical_of
 from audit_storage.lake.transaction import LakeTransaction
 from audit_storage.lake.view import LakeView
-from audit_storage.layout import ONE_MICROSECOND
+from audit_storage.layout import HOLDS_APP
 from audit_storage.merkle import MerkleTree, leaf_hash
-from audit_storage.purge.plan import PurgePlan, is_due, old_files, plan_of, plan_purge
+from audit_storage.purge.due import DueRule
+from audit_storage.purge.holds import HoldBook, LegalHold
+from audit_storage.purge.plan import (
+    PurgePlan,
+    PurgeTooLargeError,
+    old_files,
+    plan_of,
+    plan_purge,
+)
 from audit_storage.purge.receipts import LEAF_SCHEMA, PurgeReceipt, ReceiptBook, purge_app
 from audit_storage.purge.retention import check_cutoff
 from claude_max_audit.entry import as_utc
 from claude_max_audit.errors import LakeUnavailableError
 from claude_max_audit.hot.store import HotStore
-from claude_max_audit.query import Query, Span
-from claude_max_audit.vocabulary import Retention
+from claude_max_audit.query import Query
 
-__all__ = ["PurgePlan", "PurgeableIndex", "execute_purge", "plan_purge"]
+__all__ = [
+    "PurgePlan",
+    "PurgeTooLargeError",
+    "PurgeableIndex",
+    "execute_purge",
+    "plan_purge",
+]
 
 LEAF_ROWS = 100_000
 """Leaf hashes kept in one commit: some 8 MB."""
@@ -64,22 +78,32 @@ def execute_purge(
     now: datetime,
     *,
     by: str,
+    at_most: int | None = None,
 ) -> PurgeReceipt | None:
-    """Remove what is due under the plan's cutoff; returns the receipt, or None if nothing was.
+    """Remove what is due by the plan's rule; returns the receipt, or None if nothing was.
 
-    What became due under the same cutoff since the plan was made is removed too. Durable on
-    return, and the bytes are gone from the lake's files. Raises `ValueError` for a cutoff below
-    the floor, and what the stores raise.
+    What became due by the same rule since the plan was made is removed too, what came under a
+    hold since then stays. Durable on return, and the bytes are gone from the lake's files.
+    Raises `ValueError` for a cutoff below the floor, `PurgeTooLargeError` for more than
+    `at_most` entries (None: the plan's), before anything is touched, and what the stores raise.
     """
-    check_cutoff(plan.cutoff, now)
+    check_cutoff(plan.due_rule.latest, now)
+    book = HoldBook(lake.settings, lake.storage_options)
+    cap = plan.at_most if at_most is None else at_most
     receipt = None
     for attempt in range(1, ATTEMPTS + 1):
-        if not plan_of(lake.view(), plan.policy, plan.cutoff).rows:
+        if not _planned_anew(plan, lake.view(), book.active(), cap).rows:
             break
         receipt_id = str(uuid4())
         with lake.begin(purge_app(receipt_id)) as transaction:
+            # In this order: a hold that is placed after the reading refuses our commit.
+            transaction.refuse_after(HOLDS_APP)
+            holds = book.active()
+            fresh = _planned_anew(plan, transaction.view, holds, cap)
             try:
-                receipt = _remove(transaction, receipt_id, receipts, hot, index, plan, now, by)
+                if fresh.rows:  # else another purge was faster, or a hold
+                    keep = _Removal(transaction, fresh.due_rule, holds)
+                    receipt = _remove(keep, receipt_id, receipts, hot, index, fresh, now, by)
                 break
             except (OvertakenError, LakeUnavailableError):
                 # Another purge or a compaction committed first, or took away the files that
@@ -91,8 +115,78 @@ def execute_purge(
     return receipt
 
 
+class _Removal:
+    """What goes: the rows of one version for which one expression holds."""
+
+    def __init__(
+        self, transaction: LakeTransaction, rule: DueRule, holds: Sequence[LegalHold]
+    ) -> None:
+        self.transaction = transaction
+        self.view = transaction.view
+        self.due = rule.is_due(holds)
+        self.files: list[tuple[LakeFile, int]] = []
+        """The files in which something is due, with how many rows."""
+        for file in old_files(self.view, rule):
+            rows = self.view.matching(file, self.due)
+            if rows:
+                self.files.append((file, rows))
+
+    def leaves(self, receipt_id: str) -> Iterator[pa.Table]:
+        """Give what outlives the entries that go, in trail order, some days at a time."""
+        waiting: list[pl.DataFrame] = []
+        for frame in self.view.scan(Query(), condition=self.due, among=[f for f, _ in self.files]):
+            hashes = [leaf_hash(data) for data in canonical_of(frame)]
+            waiting.append(
+                frame.select(
+                    pl.lit(receipt_id).alias("receipt_id"),
+                    "timestamp",
+                    "entry_id",
+                    "snapshot",
+                    pl.Series("leaf", hashes, dtype=pl.Binary),
+                )
+            )
+            if sum(part.height for part in waiting) >= LEAF_ROWS:
+                yield pl.concat(waiting).to_arrow().cast(LEAF_SCHEMA)
+                waiting = []
+        if waiting:
+            yield pl.concat(waiting).to_arrow().cast(LEAF_SCHEMA)
+
+    def months_that_go(self) -> set[str]:
+        """Return the months of which no row stays: none permanent, none held, none young."""
+        going = {file.path for file, rows in self.files if rows == file.rows}
+        kept = {file.month for file in self.view.files if file.path not in going}
+        return {file.month for file, _ in self.files} - kept
+
+    def ids(self, file: LakeFile) -> Iterator[list[str]]:
+        """Give the ids of a file's rows that go."""
+        with answering(self.view.uri):
+            found = self.view.rows_of([file]).filter(self.due).select("entry_id").collect()
+        for part in found.iter_slices(FORGET_CHUNK):
+            yield part.get_column("entry_id").to_list()
+
+    def stage(self) -> None:
+        """Stage the removal of whole files, and of rows out of the others."""
+        for file, rows in self.files:
+            self.transaction.remove_file(file)
+            if rows == file.rows:
+                continue
+            for group in self.transaction.read_rows(file):
+                kept = as_frame(group).select(~self.due).to_series()
+                self.transaction.add_rows(file.month, group.filter(kept.to_arrow()))
+
+
+def _planned_anew(
+    plan: PurgePlan, view: LakeView, holds: Sequence[LegalHold], at_most: int
+) -> PurgePlan:
+    """Make the plan again on a version and its holds; raises `PurgeTooLargeError`."""
+    fresh = plan_of(view, plan.policy, plan.terms, plan.due_rule, holds, at_most)
+    if fresh.exceeds_cap:
+        raise PurgeTooLargeError(fresh.rows, fresh.at_most, view.count())
+    return fresh
+
+
 def _remove(
-    transaction: LakeTransaction,
+    removal: _Removal,
     receipt_id: str,
     receipts: ReceiptBook,
     hot: HotStore | None,
@@ -100,13 +194,9 @@ def _remove(
     plan: PurgePlan,
     now: datetime,
     by: str,
-) -> PurgeReceipt | None:
-    view = transaction.view
-    fresh = plan_of(view, plan.policy, plan.cutoff)
-    if not fresh.rows:  # another purge was faster
-        return None
+) -> PurgeReceipt:
     tree = MerkleTree()
-    for leaves in _leaves(view, fresh.cutoff, receipt_id):
+    for leaves in removal.leaves(receipt_id):
         for leaf in leaves.column("leaf").to_pylist():
             tree.add_hash(leaf)
         receipts.add_leaves(leaves)
@@ -114,87 +204,43 @@ def _remove(
         receipt_id=receipt_id,
         at=as_utc(now),
         by=by,
-        policy=fresh.policy,
-        cutoff=fresh.cutoff,
-        first_day=min(fresh.days),
-        last_day=max(fresh.days),
-        rows=fresh.rows,
-        permanent_kept=fresh.permanent_kept,
+        policy=plan.policy,
+        cutoff=plan.cutoff,
+        first_day=min(plan.days),
+        last_day=max(plan.days),
+        rows=plan.rows,
+        permanent_kept=plan.permanent_kept,
         root=tree.root().hex(),
-        lake_version=view.version,
+        lake_version=plan.lake_version,
+        policy_sha256=plan.policy_sha256,
+        terms=plan.terms,
+        held_kept=plan.held_kept,
+        holds=plan.held,
+        at_most=plan.at_most,
     )
     receipts.add_receipt(receipt)
     # Killed up to here: the receipt has no removal and nobody counts it; all rows are there.
-    _forget_in_views(view, fresh.cutoff, hot, index)
+    _forget_in_views(removal, hot, index)
     # Killed here: the lake, which is the record, answers for what the views forgot.
-    _stage_removal(transaction, fresh.cutoff)
-    transaction.commit({"receipt": receipt_id, "removed": fresh.rows, "root": receipt.root})
+    removal.stage()
+    removal.transaction.commit(
+        {"receipt": receipt_id, "removed": plan.rows, "root": receipt.root}
+    )
     # Killed here: the rows are gone and the receipt counts; the next run's vacuum takes the bytes.
     return receipt
 
 
-def _leaves(view: LakeView, cutoff: datetime, receipt_id: str) -> Iterator[pa.Table]:
-    """Give what outlives the entries that are due, in trail order, some days at a time."""
-    if not old_files(view, cutoff):
-        return
-    standard = {"retention": (Retention.STANDARD.value,)}
-    due = Query(where=standard, span=Span(end=cutoff - ONE_MICROSECOND))
-    waiting: list[pl.DataFrame] = []
-    for frame in view.scan(due):
-        hashes = [leaf_hash(data) for data in canonical_of(frame)]
-        waiting.append(
-            frame.select(
-                pl.lit(receipt_id).alias("receipt_id"),
-                "timestamp",
-                "entry_id",
-                "snapshot",
-                pl.Series("leaf", hashes, dtype=pl.Binary),
-            )
-        )
-        if sum(part.height for part in waiting) >= LEAF_ROWS:
-            yield pl.concat(waiting).to_arrow().cast(LEAF_SCHEMA)
-            waiting = []
-    if waiting:
-        yield pl.concat(waiting).to_arrow().cast(LEAF_SCHEMA)
-
-
 def _forget_in_views(
-    view: LakeView, cutoff: datetime, hot: HotStore | None, index: PurgeableIndex | None
+    removal: _Removal, hot: HotStore | None, index: PurgeableIndex | None
 ) -> None:
-    """Take what is due out of Redis and the index; a month that goes whole is dropped."""
-    kept_months = {
-        file.month
-        for file in view.files
-        if file.start >= cutoff or view.matching(file, is_due(cutoff)) < file.rows
-    }
-    for file in old_files(view, cutoff):
-        for entry_ids in _due_ids(view, file, cutoff):
+    """Take what goes out of Redis and the index; a month that goes whole is dropped."""
+    whole = removal.months_that_go()
+    for file, _ in removal.files:
+        for entry_ids in removal.ids(file):
             if hot is not None:
                 hot.forget(entry_ids)
-            if index is not None and file.month in kept_months:
+            if index is not None and file.month not in whole:
                 index.forget(entry_ids)
-        if index is not None and file.month not in kept_months:
-            index.drop_month(file.month)
-
-
-def _due_ids(view: LakeView, file: LakeFile, cutoff: datetime) -> Iterator[list[str]]:
-    with answering(view.uri):
-        found = view.rows_of([file]).filter(is_due(cutoff)).select("entry_id").collect()
-    for part in found.iter_slices(FORGET_CHUNK):
-        yield part.get_column("entry_id").to_list()
-
-
-def _stage_removal(transaction: LakeTransaction, cutoff: datetime) -> None:
-    """Stage the removal of whole files, and of rows out of the others."""
-    for file in old_files(transaction.view, cutoff):
-        due = transaction.view.matching(file, is_due(cutoff))
-        if not due:
-            continue
-        transaction.remove_file(file)
-        if due == file.rows:
-            continue
-        for group in transaction.read_rows(file):
-            rows = pl.from_arrow(group)
-            assert isinstance(rows, pl.DataFrame)
-            kept = rows.select(~is_due(cutoff)).to_series()
-            transaction.add_rows(file.month, group.filter(kept.to_arrow()))
+    if index is not None:
+        for month in sorted(whole):
+            index.drop_month(month)

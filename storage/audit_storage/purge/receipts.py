@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from typing import Any
 
+import msgspec
 import polars as pl
 import pyarrow as pa
 
@@ -23,6 +24,7 @@ from audit_storage.lake.delta_log import DeltaLog, answering
 from audit_storage.lake.query import span_predicate
 from audit_storage.lake.schema import LAKE_SCHEMA, TRAIL_ORDER
 from audit_storage.layout import ENTRIES, RECEIPTS, place, span_of_day
+from audit_storage.purge.plan import HeldRows
 from claude_max_audit.settings import Settings
 
 PURGED = "purged"
@@ -43,8 +45,14 @@ RECEIPT_SCHEMA = pa.schema(
         ("permanent_kept", pa.int64()),
         ("root", _TEXT),
         ("lake_version", pa.int64()),
+        ("policy_sha256", _TEXT),
+        ("terms", _TEXT),
+        ("held_kept", pa.int64()),
+        ("holds", _TEXT),
+        ("at_most", pa.int64()),
     ]
 )
+"""`terms` and `holds` are JSON text; the last five are empty in receipts of older versions."""
 
 LEAF_SCHEMA = pa.schema(
     [
@@ -62,6 +70,8 @@ class PurgeReceipt:
     """One purge. `root` is the RFC 6962 root (hex) over its leaf hashes in trail order.
 
     `lake_version` is the version that the purge was computed on; the removal is a later one.
+    `terms` is the policy as JSON text, `policy_sha256` its SHA-256. `holds` are all holds that
+    were active, with what each protected; `at_most` is what the run was allowed to remove.
     """
 
     receipt_id: str
@@ -75,6 +85,11 @@ class PurgeReceipt:
     permanent_kept: int
     root: str
     lake_version: int
+    policy_sha256: str | None = None
+    terms: str | None = None
+    held_kept: int | None = None
+    holds: tuple[HeldRows, ...] = ()
+    at_most: int | None = None
 
     @property
     def app(self) -> str:
@@ -83,10 +98,11 @@ class PurgeReceipt:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the receipt as plain JSON values."""
-        return {
+        told = {
             name: value.isoformat() if isinstance(value, date) else value
             for name, value in asdict(self).items()
         }
+        return told | {"holds": msgspec.to_builtins(self.holds)}
 
 
 def purge_app(receipt_id: str) -> str:
@@ -119,7 +135,7 @@ class ReceiptBook:
     def add_receipt(self, receipt: PurgeReceipt) -> None:
         """Keep the receipt of a removal that is about to happen. Durable on return."""
         table = self._receipts.create_once()
-        self._receipts.append(table, pa.Table.from_pylist([asdict(receipt)], RECEIPT_SCHEMA))
+        self._receipts.append(table, pa.Table.from_pylist([_row_of(receipt)], RECEIPT_SCHEMA))
         self._receipts.tidy(table)
 
     def receipts(self) -> list[PurgeReceipt]:
@@ -128,7 +144,7 @@ class ReceiptBook:
         if table is None or entries is None:
             return []
         rows = self._receipts.read(table, RECEIPT_SCHEMA.names)
-        found = [PurgeReceipt(**row) for row in rows.sort("at").to_dicts()]
+        found = [_receipt_of(row) for row in rows.sort("at").to_dicts()]
         return [one for one in found if entries.transaction_version(one.app) is not None]
 
     def leaf_days(self) -> list[date]:
@@ -163,3 +179,12 @@ class ReceiptBook:
                 table.file_uris(), glob=False, storage_options=self._leaves.options or None
             )
         return rows.filter(pl.col("receipt_id").is_in(executed))
+
+
+def _row_of(receipt: PurgeReceipt) -> dict[str, Any]:
+    return asdict(receipt) | {"holds": msgspec.json.encode(receipt.holds).decode()}
+
+
+def _receipt_of(row: Mapping[str, Any]) -> PurgeReceipt:
+    holds = msgspec.json.decode(row["holds"] or "[]", type=tuple[HeldRows, ...])
+    return PurgeReceipt(**{**row, "holds": holds})
