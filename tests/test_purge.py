@@ -6,13 +6,20 @@ from collections.abc import Callable, Collection
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
 from audit_storage.lake.lake import Lake
 from audit_storage.lake.transaction import LakeTransaction
 from audit_storage.merkle import leaf_hash, root_of
-from audit_storage.purge.purge import PurgePlan, execute_purge, plan_purge
-from audit_storage.purge.receipts import PurgeReceipt, ReceiptBook
+from audit_storage.purge.purge import (
+    PurgePlan,
+    PurgeTooLargeError,
+    execute_purge,
+    plan_purge,
+)
+from audit_storage.purge.receipts import RECEIPT_SCHEMA, PurgeReceipt, ReceiptBook
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.query import Query
 from claude_max_audit.settings import MIN_RETENTION_DAYS, Settings
@@ -335,3 +342,64 @@ def test_entries_archived_meanwhile_wait_for_the_next_purge(
     assert second is not None
     assert second.rows == 1
     assert late.entry_id not in stored(lake)
+
+
+def test_a_purge_of_more_than_its_cap_removes_nothing_unless_told(
+    lake: Lake, book: ReceiptBook, old: list[AuditEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audit_storage.purge.plan.ALWAYS_ALLOWED", 3)
+    archive(lake, old)
+    plan = plan_purge(lake, NOW, years=7)
+    assert (plan.rows, plan.at_most, plan.exceeds_cap) == (4, 3, True)
+    index = WatchedIndex(old)
+    with pytest.raises(PurgeTooLargeError, match=r"would remove 4 of 8 .* 3 unless .* at_most=4"):
+        execute_purge(lake, book, None, index, plan, NOW, by="test")
+    assert stored(lake) == index.ids() == {entry.entry_id for entry in old}
+    assert (book.receipts(), sum(leaves.height for leaves in book.all_leaves())) == ([], 0)
+    receipt = execute_purge(lake, book, None, index, plan, NOW, by="test", at_most=4)
+    assert receipt is not None
+    assert (receipt.rows, receipt.at_most) == (4, 4)
+
+
+def test_the_cap_stands_in_the_plan_and_may_be_lowered(
+    lake: Lake, book: ReceiptBook, old: list[AuditEntry]
+) -> None:
+    archive(lake, old)
+    assert plan_purge(lake, NOW, years=7).at_most == 10_000  # a twentieth of eight is less
+    plan = plan_purge(lake, NOW, years=7, at_most=3)
+    with pytest.raises(PurgeTooLargeError) as refused:
+        execute_purge(lake, book, None, None, plan, NOW, by="test")
+    assert (refused.value.rows, refused.value.at_most, refused.value.entries) == (4, 3, 8)
+    assert execute_purge(
+        lake, book, None, None, plan_purge(lake, NOW, years=7, at_most=4), NOW, by="test"
+    )
+
+
+def test_the_cap_of_a_large_lake_is_a_share_of_it(
+    lake: Lake, old: list[AuditEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audit_storage.purge.plan.ALWAYS_ALLOWED", 0)
+    monkeypatch.setattr("audit_storage.purge.plan.MOST_SHARE", 0.5)
+    archive(lake, old)
+    plan = plan_purge(lake, NOW, years=7)
+    assert (plan.rows, plan.at_most, plan.exceeds_cap) == (4, 4, False)
+
+
+def test_receipts_of_a_lake_of_an_older_version_stay_readable(
+    lake: Lake, book: ReceiptBook, old: list[AuditEntry], settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    archive(lake, old[:1])
+    names = RECEIPT_SCHEMA.names[:11]
+    older = pa.schema([RECEIPT_SCHEMA.field(name) for name in names])
+    with monkeypatch.context() as patched:
+        patched.setattr("audit_storage.purge.receipts.RECEIPT_SCHEMA", older)
+        assert purge(lake, ReceiptBook(settings)) is not None
+    assert set(DeltaTable(f"{settings.lake_uri}/receipts").to_pyarrow_table().column_names) == {
+        *names
+    }
+    [before] = book.receipts()
+    assert (before.rows, before.terms, before.holds, before.at_most) == (1, None, (), None)
+    archive(lake, old[1:])
+    after = purge(lake, book, now=NOW + HOUR)
+    assert book.receipts() == [before, after]
