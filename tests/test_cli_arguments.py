@@ -12,9 +12,10 @@ import pytest
 from rich.text import Text
 
 from audit_flows import cli
+from audit_flows.amounts import counted, size
 from audit_flows.cli import COMMANDS, main
 from audit_flows.moments import parse_moment
-from audit_flows.terminal import PIPED_WIDTH, Terminal, counted, one_line, printable, size
+from audit_flows.terminal import PIPED_WIDTH, Terminal, one_line, printable
 
 NOW = datetime(2025, 11, 30, 12, 0, tzinfo=UTC)
 HEAVY = (

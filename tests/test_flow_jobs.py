@@ -315,7 +315,7 @@ def test_a_spoiled_day_fails_the_run_names_its_rows_and_is_checked_again(
     table = history.artifact("data-quality")
     assert [row["result"] for row in table] == ["failed", "failed"]
     assert table[0]["note"].startswith("entry_hash_fits: 1 rows fail")
-    run = history.runs("flow", "2025-11-30: 1 entries, 1 days FAILED")[0]
+    run = history.runs("flow", "2025-11-30: 1 entry, 1 day FAILED")[0]
     assert run["state_type"] == "FAILED"
 
 
@@ -375,7 +375,7 @@ def test_a_dry_purge_changes_nothing_and_a_purge_leaves_a_receipt(
     assert [row["entries"] for row in table] == [0, 1, 0]
     assert table[1]["root"] == report.receipt.root[:12]
     assert table[2]["note"].startswith("dry run: True, due: 1")
-    assert history.runs("flow", "2016-02-29 to 2016-02-29: 1 entries removed")
+    assert history.runs("flow", "2016-02-29: 1 entry removed")
 
 
 def test_an_export_takes_hot_and_cold_of_its_swarm_and_span(
@@ -461,5 +461,5 @@ def test_verify_finds_an_archived_lake_whole_and_a_spoiled_one_not(
 
     assert (report.whole, report.entries) == (True, 1)
     assert [row["result"] for row in history.artifact("verify")] == ["failed", "succeeded"]
-    run = history.runs("flow", "all days: 1 entries,")[0]
+    run = history.runs("flow", "all days: 1 entry,")[0]
     assert run["state_type"] == "FAILED"

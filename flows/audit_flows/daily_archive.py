@@ -13,6 +13,7 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
+from audit_flows.amounts import counted, days, size
 from audit_flows.job_run import (
     ROOT_CHARACTERS,
     JobRun,
@@ -20,7 +21,6 @@ from audit_flows.job_run import (
     job_run,
     job_step,
     name_run,
-    size_text,
 )
 from audit_flows.parameters import ClosedDay
 from audit_flows.stores import Stores, open_stores
@@ -49,10 +49,10 @@ def daily_archive(
             run.record(details={"found": "nothing to archive"})
             print("nothing to archive: the lake holds every closed day that Redis has")
         if report.index_behind:
-            days = [missed.isoformat() for missed in report.index_behind]
-            run.record(details={"index_lacks": days})
+            lacking = [missed.isoformat() for missed in report.index_behind]
+            run.record(details={"index_lacks": lacking})
             reason = next(one.index_error for one in report.days if one.index_error)
-            print(f"the index lacks {', '.join(days)} until the job reindex ran: {reason}")
+            print(f"the index lacks {', '.join(lacking)} until the job reindex ran: {reason}")
         name_run(_name(report))
         return report
 
@@ -65,7 +65,7 @@ def archive_days(day: date | None, older_than_days: int) -> ArchiveReport:
         run = JobRun(JOB, stores.jobs)
         hot = stores.hot
         if stores.carried:
-            print(f"{stores.carried:,} entries of processes that ended came from the spool")
+            print(f"{counted(stores.carried, 'entry')} of processes that ended came from the spool")
         return archive_closed_days(
             stores.lake,
             hot,
@@ -95,7 +95,7 @@ class _LateIndex:
         """Print how far the index is; it is the slowest part of an archive."""
         if monotonic() - self._told_at >= TELL_SECONDS:
             self._told_at = monotonic()
-            print(f"index: {self._indexed + done:,} entries by words and by meaning")
+            print(f"index: {counted(self._indexed + done, 'entry')} by words and by meaning")
 
 
 def _record(run: JobRun, report: DayReport) -> None:
@@ -116,12 +116,12 @@ def _record(run: JobRun, report: DayReport) -> None:
     root = f", root {report.merkle_root[:ROOT_CHARACTERS]}" if report.merkle_root else ""
     bad = f", {report.quarantined:,} in quarantine" if report.quarantined else ""
     known = f", {report.already:,} were there" if report.already else ""
-    print(f"{report.day}: {report.archived:,} entries, {size_text(report.bytes)}{known}{bad}{root}")
+    entries = counted(report.archived, "entry")
+    print(f"{report.day}: {entries}, {size(report.bytes)}{known}{bad}{root}")
 
 
 def _name(report: ArchiveReport) -> str:
     if not report.days:
         return "nothing to archive"
-    first, last = report.days[0].day, report.days[-1].day
-    days = str(last) if first == last else f"{first} to {last}"
-    return f"{days}: {report.archived:,} entries"
+    span = days(report.days[0].day, report.days[-1].day)
+    return f"{span}: {counted(report.archived, 'entry')}"

@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from audit_flows.amounts import counted, days
 from audit_flows.job_run import (
     SUCCEEDED,
     JobRun,
@@ -67,7 +68,8 @@ def check_archived_day(day: date) -> QualityReport:
     """Check one day from the lake's own bytes."""
     with open_stores() as stores:
         report = check_day(stores.lake, day)
-    print(f"{day}: {report.rows:,} entries, {len(report.checks)} checks, {_verdict(report)}")
+    entries, checks = counted(report.rows, "entry"), counted(len(report.checks), "check")
+    print(f"{day}: {entries}, {checks}, {_verdict(report)}")
     for check in report.failed_checks:
         print(f"{day}: {check}")
     return report
@@ -149,8 +151,7 @@ def _verdict(report: QualityReport) -> str:
 def _name(reports: tuple[QualityReport, ...], failed: tuple[QualityReport, ...]) -> str:
     if not reports:
         return "nothing to check"
-    first, last = reports[0].day, reports[-1].day
-    days = str(last) if first == last else f"{first} to {last}"
+    span = days(reports[0].day, reports[-1].day)
     rows = sum(report.rows for report in reports)
-    verdict = f"{len(failed)} days FAILED" if failed else "all whole"
-    return f"{days}: {rows:,} entries, {verdict}"
+    verdict = f"{counted(len(failed), 'day')} FAILED" if failed else "all whole"
+    return f"{span}: {counted(rows, 'entry')}, {verdict}"

@@ -12,12 +12,12 @@ from typing import Annotated, Literal
 from prefect import flow
 from pydantic import Field
 
+from audit_flows.amounts import counted, size
 from audit_flows.job_run import (
     begun,
     job_run,
     job_step,
     name_run,
-    size_text,
 )
 from audit_flows.parameters import ExportQuery, Moment
 from audit_flows.stores import open_stores
@@ -56,8 +56,9 @@ def export_job(
                 "query": asked.as_dict(),
             },
         )
-        name_run(f"{report.path.name}: {report.rows:,} entries")
-        print(f"{report.path}: {report.rows:,} entries, {size_text(report.size_bytes)}")
+        entries = counted(report.rows, "entry")
+        name_run(f"{report.path.name}: {entries}")
+        print(f"{report.path}: {entries}, {size(report.size_bytes)}")
         return report
 
 

@@ -18,6 +18,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 
+from audit_flows.amounts import size
 from audit_storage.jobs import JobRecord, JobTable
 from claude_max_audit.errors import TransientError, UnknownOutcomeError
 from claude_max_audit.settings import Settings
@@ -142,7 +143,7 @@ def history_table(records: list[JobRecord]) -> list[dict[str, str | int]]:
             "day": record.day.isoformat() if record.day else "",
             "result": record.result,
             "entries": record.rows,
-            "size": size_text(record.bytes) if record.bytes else "",
+            "size": size(record.bytes) if record.bytes else "",
             "root": (record.merkle_root or "")[:ROOT_CHARACTERS],
             "seconds": f"{(record.ended_at - record.started_at).total_seconds():.1f}",
             "note": _note(record),
@@ -162,16 +163,6 @@ def name_run(name: str) -> None:
     if runtime.flow_run.id is not None:
         with get_client(sync_client=True) as client:
             client.update_flow_run(runtime.flow_run.id, name=name)
-
-
-def size_text(size: int) -> str:
-    """Return a number of bytes as people read it, in powers of 1000."""
-    amount = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
 
 
 def _note(record: JobRecord) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from prefect import flow
 
+from audit_flows.amounts import counted
 from audit_flows.job_run import begun, job_run, job_step, name_run
 from audit_flows.parameters import Month
 from audit_flows.stores import Stores, open_stores
@@ -37,7 +38,7 @@ def reindex(
         added = {one: index_month(one, rebuild) for one in _months(month)}
         total = sum(added.values())
         run.record(rows=total, details={one: rows for one, rows in added.items() if rows})
-        name_run(f"{total:,} entries in {len(added)} months")
+        name_run(f"{counted(total, 'entry')} in {counted(len(added), 'month')}")
         return added
 
 
@@ -53,7 +54,7 @@ def index_month(month: str, rebuild: bool) -> int:
             print(f"{month}: {damage}; it is built anew")
             stores.index.drop_month(month)
             added = _add_lacking(stores, month)
-        print(f"{month}: {added:,} entries added")
+        print(f"{month}: {counted(added, 'entry')} added")
         return added
 
 

@@ -13,12 +13,12 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
+from audit_flows.amounts import counted, days, size
 from audit_flows.job_run import (
     begun,
     job_run,
     job_step,
     name_run,
-    size_text,
 )
 from audit_flows.stores import open_stores
 from audit_storage.purge.plan import PurgePlan
@@ -66,7 +66,7 @@ def purge_due(dry_run: bool, older_than_days: int | None) -> PurgeReport:
         years = stores.settings.cold_storage_years if older_than_days is None else None
         plan = plan_purge(stores.lake, now, years=years, older_than_days=older_than_days)
         for day, rows in plan.days.items():
-            print(f"{day}: {rows:,} entries are due")
+            print(f"{day}: due are {counted(rows, 'entry')}")
         if dry_run or not plan.rows:
             return PurgeReport(plan, None, dry_run)
         receipt = execute_purge(
@@ -90,7 +90,8 @@ def _details(report: PurgeReport) -> dict[str, Any]:
 def _name(report: PurgeReport) -> str:
     plan, receipt = report.plan, report.receipt
     if report.dry_run:
-        return f"dry run: {plan.rows:,} entries are due, {size_text(plan.bytes)}"
+        return f"dry run: due are {counted(plan.rows, 'entry')}, {size(plan.bytes)}"
     if receipt is None:
         return "nothing is due"
-    return f"{receipt.first_day} to {receipt.last_day}: {receipt.rows:,} entries removed"
+    span = days(receipt.first_day, receipt.last_day)
+    return f"{span}: {counted(receipt.rows, 'entry')} removed"

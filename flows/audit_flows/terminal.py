@@ -51,29 +51,6 @@ def ending(text: str, width: int) -> str:
     return text if len(text) <= width else "…" + text[1 - width :]
 
 
-def count(number: int) -> str:
-    """Return a number with its thousands apart: 1,376."""
-    return f"{number:,}"
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number and its noun: 1 entry, 2 entries, 0 days."""
-    if number == 1:
-        return f"1 {noun}"
-    plural = noun[:-1] + "ies" if noun.endswith("y") and noun[-2] not in "aeiou" else noun + "s"
-    return f"{number:,} {plural}"
-
-
-def size(number: int) -> str:
-    """Return a number of bytes in the unit that fits: 812 B, 2.1 MB (powers of 1000)."""
-    amount = float(number)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
-
-
 class Terminal:
     """Where one command prints. `as_json` silences everything but the JSON and failures."""
 

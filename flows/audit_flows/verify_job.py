@@ -10,6 +10,7 @@ from datetime import date
 
 from prefect import flow
 
+from audit_flows.amounts import counted
 from audit_flows.job_run import JobRun, begun, job_run, job_step, name_run
 from audit_flows.parameters import Day
 from audit_flows.stores import open_stores
@@ -35,8 +36,8 @@ class LakeNotWholeError(TerminalError):
         if more > 0:
             named.append(f"and {more:,} more")
         super().__init__(
-            f"{report.total_findings:,} things in the lake do not fit. Keep it as it is, and "
-            "compare it with a copy:\n" + "\n".join([*named, *report.advice()])
+            f"the lake is not whole: {counted(report.total_findings, 'finding')}. Keep it as it "
+            "is, and compare it with a copy:\n" + "\n".join([*named, *report.advice()])
         )
 
 
@@ -49,8 +50,8 @@ def verify_job(day: Day | None = None) -> VerifyReport:
     with job_run(JOB, load_settings()) as run:
         report = verify_lake(day)
         _record(run, report, day)
-        verdict = "whole" if report.whole else f"{report.total_findings:,} FINDINGS"
-        name_run(f"{day or 'all days'}: {report.entries:,} entries, {verdict}")
+        verdict = "whole" if report.whole else counted(report.total_findings, "finding").upper()
+        name_run(f"{day or 'all days'}: {counted(report.entries, 'entry')}, {verdict}")
     if not report.whole:
         # Past the run's record: the findings have their row already.
         raise LakeNotWholeError(report)
@@ -64,7 +65,8 @@ def verify_lake(day: date | None) -> VerifyReport:
         records = CommitRecords(stores.settings)
         days = None if day is None else [day]
         report = verify(stores.lake, records, stores.receipts, days=days)
-    print(f"{report.entries:,} entries in {report.files} files and {report.commits} commits")
+    entries, files = counted(report.entries, "entry"), counted(report.files, "file")
+    print(f"{entries} in {files} and {counted(report.commits, 'commit')}")
     for line in (*report.notes, *map(_line, report.findings[:PRINTED_FINDINGS])):
         print(line)
     return report
@@ -82,7 +84,7 @@ def _record(run: JobRun, report: VerifyReport, day: date | None) -> None:
             "lake_version": report.lake_version,
             "findings": report.total_findings,
         },
-        error=None if report.whole else f"{report.total_findings:,} findings ({told})",
+        error=None if report.whole else f"{counted(report.total_findings, 'finding')} ({told})",
     )
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from rich.text import Text
 
+from audit_flows.amounts import count, counted, size
 from audit_flows.day_option import add_day, day_of
 from audit_flows.run_in_process import run_flow
-from audit_flows.terminal import count, counted, listing, size
+from audit_flows.terminal import listing
 from audit_flows.workplace import Workplace
 
 ROOT_CHARACTERS = 12

@@ -12,10 +12,11 @@ from pathlib import Path
 from rich.console import RenderableType
 from rich.text import Text
 
+from audit_flows.amounts import count, counted
 from audit_flows.demo.agreement import Agreement
 from audit_flows.demo.home import make_home, open_home
 from audit_flows.demo.source import Holdings, Source, choose_source
-from audit_flows.terminal import Terminal, count, counted, ending, fields
+from audit_flows.terminal import Terminal, ending, fields
 from audit_flows.workplace import Workplace
 
 DEMO_HOME = Path(".demo")

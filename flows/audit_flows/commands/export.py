@@ -8,9 +8,10 @@ from typing import Any
 
 from rich.text import Text
 
+from audit_flows.amounts import count, size
 from audit_flows.filters import add_filters, filters_of
 from audit_flows.run_in_process import run_flow
-from audit_flows.terminal import count, fields, size
+from audit_flows.terminal import fields
 from audit_flows.usage import UsageError
 from audit_flows.workplace import Workplace
 

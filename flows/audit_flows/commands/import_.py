@@ -15,9 +15,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from audit_flows.amounts import count, counted
 from audit_flows.imports import ImportReport, Known, import_path
 from audit_flows.moments import parse_instant
-from audit_flows.terminal import count, counted, ending, fields, plain, printable
+from audit_flows.terminal import ending, fields, plain, printable
 from audit_flows.usage import UsageError
 from audit_flows.workplace import FLUSH_SECONDS, Workplace
 

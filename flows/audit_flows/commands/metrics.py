@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from audit_flows.terminal import count, fields
+from audit_flows.amounts import count
+from audit_flows.terminal import fields
 from audit_flows.workplace import Workplace
 
 EXAMPLES = """\

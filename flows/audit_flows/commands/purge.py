@@ -8,8 +8,9 @@ from typing import Any
 
 from rich.text import Text
 
+from audit_flows.amounts import count, counted, size
 from audit_flows.run_in_process import run_flow
-from audit_flows.terminal import count, counted, fields, listing, size
+from audit_flows.terminal import fields, listing
 from audit_flows.workplace import Workplace
 
 EXAMPLES = """\

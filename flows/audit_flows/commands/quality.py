@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from audit_flows.amounts import count, counted
 from audit_flows.day_option import add_day, day_of
 from audit_flows.run_in_process import run_flow
-from audit_flows.terminal import count, counted, listing
+from audit_flows.terminal import listing
 from audit_flows.workplace import Workplace
 from audit_quality.report import QualityFailedError, QualityReport
 

@@ -6,8 +6,9 @@ import argparse
 from dataclasses import asdict
 from datetime import UTC, datetime
 
+from audit_flows.amounts import count, counted
 from audit_flows.stores import open_stores
-from audit_flows.terminal import count, counted, listing
+from audit_flows.terminal import listing
 from audit_flows.workplace import Workplace
 from audit_quality.reconcile import DayTally, reconcile
 from audit_storage.layout import day_is_closed

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from audit_flows.amounts import count, counted
 from audit_flows.run_in_process import run_flow
-from audit_flows.terminal import count, counted, listing
+from audit_flows.terminal import listing
 from audit_flows.workplace import Workplace
 
 EXAMPLES = """\

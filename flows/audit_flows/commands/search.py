@@ -8,9 +8,10 @@ from typing import Any
 
 from rich.text import Text
 
+from audit_flows.amounts import count, counted
 from audit_flows.entry_view import in_list
 from audit_flows.filters import add_filters, filters_of
-from audit_flows.terminal import Terminal, count, counted, printable
+from audit_flows.terminal import Terminal, printable
 from audit_flows.usage import UsageError
 from audit_flows.workplace import Workplace
 from claude_max_audit.query import check_page

@@ -13,7 +13,8 @@ from typing import Any
 
 from rich.text import Text
 
-from audit_flows.terminal import count, counted, fields, listing, size
+from audit_flows.amounts import count, counted, size
+from audit_flows.terminal import fields, listing
 from audit_flows.workplace import Workplace
 from audit_storage.archive.archive import pending_days
 from audit_storage.archive.quarantine import Quarantine

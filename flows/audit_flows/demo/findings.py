@@ -16,11 +16,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from audit_flows.amounts import count, counted, size
 from audit_flows.demo.agreement import Agreement
 from audit_flows.demo.source import Holdings
 from audit_flows.entry_view import in_brief
 from audit_flows.run_in_process import run_flow
-from audit_flows.terminal import count, counted, ending, fields, one_line, plain, printable, size
+from audit_flows.terminal import ending, fields, one_line, plain, printable
 from audit_flows.workplace import Workplace
 from audit_quality.report import QualityFailedError, QualityReport
 from audit_storage.export.manifest import manifest_path

@@ -11,12 +11,13 @@ from datetime import UTC, date, datetime
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from audit_flows.amounts import count, counted, size
 from audit_flows.commands.import_ import passed_over_table, take_in
 from audit_flows.demo.agreement import Agreement
 from audit_flows.demo.source import Holdings, Source
 from audit_flows.imports.report import ImportReport
 from audit_flows.run_in_process import run_flow
-from audit_flows.terminal import count, counted, fields, size
+from audit_flows.terminal import fields
 from audit_flows.workplace import FLUSH_SECONDS, Workplace
 from audit_storage.index.index import EntryIndex
 from audit_storage.jobs import JobRecord, JobTable
