@@ -53,6 +53,8 @@ REASONS = {
     "cold_tier.py:StoredTrail.purge: execute_purge": CALLS_ONE,
     "retention_purge.py:purge_due: execute_purge": CALLS_ONE,
     "lake/lake.py:Lake.compact_month: remove_file": SAME_ROWS,
+    "lake/compaction.py:_compact: compact_month": SAME_ROWS,
+    "lake/compaction.py:compact_closed_months: vacuum_now": CALLS_ONE,
     "lake/transaction.py:LakeTransaction.commit: remove_action": SAME_ROWS + "; or the purge's",
     "lake/delta_log.py:DeltaLog.tidy: *": "joins files of the small tables, never of the entries",
     "lake/part.py:LakePart.discard: delete_file": NOT_AN_ENTRY,

@@ -20,7 +20,7 @@ import pyarrow.fs as pa_fs
 
 from audit_storage.lake.delta_log import DeltaLog, DeltaTable, answering
 from audit_storage.lake.part import ROW_GROUP_ROWS
-from audit_storage.lake.plan import STATISTICS, LakeFile, file_of
+from audit_storage.lake.plan import STATISTICS, LakeFile, file_of, files_to_join
 from audit_storage.lake.query import span_predicate
 from audit_storage.lake.schema import LAKE_SCHEMA, as_frame
 from audit_storage.lake.transaction import LakeTransaction, Snapshot
@@ -169,21 +169,23 @@ class Lake:
         return Removal(counts.rows, counts.files_removed, counts.files_rewritten, snapshot.version)
 
     def compact_month(self, month: str) -> Snapshot | None:
-        """Rewrite a month's files as few large ones, in one commit; None when that is one.
+        """Rewrite a month's small files as few large ones, in one commit; None when there are
+        none to join.
 
-        Rows and proofs stay the same; days stay apart within a file, each sorted in itself, so
-        that reading a day skips the others. Raises `OvertakenError` when another commit came
-        between.
+        Rows and proofs stay the same, which is read back before the commit; days stay apart
+        within a file, each sorted in itself, so that reading a day skips the others. Raises
+        `OvertakenError` when another commit came between.
         """
         with self.begin(f"compact/{month}") as transaction:
-            files = [file for file in transaction.view.files if file.month == month]
-            if len(files) < 2:
-                return None
-            for file in sorted(files, key=lambda file: file.start):
+            files = files_to_join(transaction.view.files, month)
+            for file in files:
                 for rows in transaction.read_rows(file):
                     transaction.add_rows(month, rows)
                 transaction.end_run(month, ROW_GROUP_ROWS)
                 transaction.remove_file(file)
+            if not files:
+                return None
+            transaction.prove()
             return transaction.commit(data_change=False)
 
     def vacuum_now(self, *, keep_hours: int = 0) -> list[str]:

@@ -31,6 +31,10 @@ STATISTICS: tuple[str, ...] = (
 log outlives a purge for a while."""
 
 
+FULL_ROWS = 500_000
+"""Rows from which a file is large enough to be left alone by a compaction."""
+
+
 @dataclass(frozen=True, slots=True)
 class LakeFile:
     """One immutable Parquet file of one month, as the log describes it. Ends are inclusive.
@@ -108,6 +112,12 @@ def files_for_ids(files: Iterable[LakeFile], entry_ids: Collection[str]) -> list
     """Return the files in whose range of ids one of `entry_ids` lies."""
     ordered = sorted(entry_ids)
     return [file for file in files if _any_between(ordered, file)]
+
+
+def files_to_join(files: Iterable[LakeFile], month: str) -> list[LakeFile]:
+    """Return the small files of a month, oldest first; none where there is but one."""
+    small = [file for file in files if file.month == month and file.rows < FULL_ROWS]
+    return sorted(small, key=lambda file: (file.start, file.path)) if len(small) > 1 else []
 
 
 def newest_files(files: Sequence[LakeFile], wanted: int) -> list[LakeFile]:

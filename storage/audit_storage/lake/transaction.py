@@ -8,7 +8,7 @@ are deleted, or, after a crash, are orphans that a vacuum removes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -134,7 +134,10 @@ class LakeTransaction:
 
     def read_rows(self, file: LakeFile) -> Iterable[pa.Table]:
         """Give a file's rows, one row group at a time, for a commit that replaces it."""
-        with answering(self._log.uri), self._filesystem.open_input_file(file.path) as source:
+        return self._rows_at(file.path)
+
+    def _rows_at(self, path: str) -> Iterator[pa.Table]:
+        with answering(self._log.uri), self._filesystem.open_input_file(path) as source:
             parquet = pq.ParquetFile(source)
             for group in range(parquet.num_row_groups):
                 yield parquet.read_row_group(group).cast(FILE_SCHEMA)
@@ -147,8 +150,7 @@ class LakeTransaction:
         Raises `OvertakenError` when another commit of this application id, or one that removed
         a file to be removed here, came first; nothing is published then.
         """
-        for month in [*self._waiting, *self._open]:
-            self.end_file(month)
+        self._end_files()
         # Killed here: the files are on disk, no log names them, the next run starts afresh.
         actions = [part.add_action(data_change=data_change) for part in self._parts]
         removals = [
@@ -174,6 +176,19 @@ class LakeTransaction:
             paths=tuple(part.path for part in self._parts),
         )
 
+    def prove(self) -> None:
+        """Read the staged files back, before a commit that puts them in others' place.
+
+        Raises `LakeUnavailableError` when they are not the rows that were staged, or not as
+        many as are to be removed.
+        """
+        self._end_files()
+        replaced = sum(file.rows for file in self._removed)
+        if self.rows != replaced:
+            reason = f"{self.rows} rows were read of the {replaced} that are to be replaced"
+            raise LakeUnavailableError(self._log.uri, reason)
+        self._compare(part.path for part in self._parts)
+
     def verify(self, committed: LakeView) -> None:
         """Read the published rows back and compare every column of every row.
 
@@ -181,12 +196,18 @@ class LakeTransaction:
         `LakeUnavailableError` when a file is missing or one row differs from what was staged.
         """
         listed = {file.path: file for file in committed.files}
-        read: list[pl.Series] = []
         for part in self._parts:
             file = listed.get(part.path)
             if file is None or file.rows != part.rows:
                 raise LakeUnavailableError(self._log.uri, f"{part.path} is not in the log")
-            read.extend(_row_hashes(rows) for rows in self.read_rows(file))
+        self._compare(part.path for part in self._parts)
+
+    def _end_files(self) -> None:
+        for month in [*self._waiting, *self._open]:
+            self.end_file(month)
+
+    def _compare(self, paths: Iterable[str]) -> None:
+        read = [_row_hashes(rows) for path in paths for rows in self._rows_at(path)]
         if not _all_sorted(read).equals(_all_sorted(self._hashes)):
             raise LakeUnavailableError(
                 self._log.uri, f"the rows of {self.snapshot} read back differ from those written"
