@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -18,6 +20,7 @@ from audit_storage.lake import transaction as lake_transaction
 from audit_storage.lake.delta_log import OvertakenError
 from audit_storage.lake.lake import Lake
 from audit_storage.lake.schema import canonical_of, entries_of
+from audit_storage.lake.transaction import LakeTransaction
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.errors import LakeUnavailableError
 from claude_max_audit.query import Query, Span, parse_query, parse_span
@@ -439,3 +442,42 @@ def test_rows_of_a_day_are_sorted_by_swarm_agent_and_time(
     for file in lake.view().files:
         rows = pl.read_parquet(f"{lake.uri}/{file.path}").select(order)
         assert rows.equals(rows.sort(order))
+
+
+def test_a_commit_waits_for_the_last_run(
+    lake: Lake, make_entry: MakeEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, finish = Event(), Event()
+    write, wait = LakeTransaction._write, LakeTransaction._await_run
+
+    def slowly(self: LakeTransaction, month: str, run: pa.Table) -> None:
+        begun.set()
+        assert finish.wait(60)
+        write(self, month, run)
+
+    def let_finish(self: LakeTransaction) -> None:
+        finish.set()
+        wait(self)
+
+    monkeypatch.setattr(LakeTransaction, "_write", slowly)
+    monkeypatch.setattr("audit_storage.lake.transaction.RUN_ROWS", 2)
+    with lake.begin("archive/2025-01-01") as transaction:
+        transaction.add([make_entry(), make_entry()])  # a full run: nothing waits, none is open
+        assert begun.wait(60)
+        monkeypatch.setattr(LakeTransaction, "_await_run", let_finish)
+        snapshot = transaction.commit()
+        transaction.verify(lake.fresh_view())
+    assert (snapshot.rows, snapshot.files, lake.count()) == (2, 1, 2)
+
+
+def test_a_commit_that_lost_rows_on_their_way_is_refused(
+    lake: Lake, make_entry: MakeEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LakeTransaction, "_write", lambda *_: None)
+    with (
+        lake.begin("archive/2025-01-01") as transaction,
+        pytest.raises(LakeUnavailableError, match="0 rows were written of 1"),
+    ):
+        transaction.add([make_entry()])
+        transaction.commit()
+    assert lake.count() == 0

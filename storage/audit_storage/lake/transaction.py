@@ -203,8 +203,15 @@ class LakeTransaction:
         self._compare(part.path for part in self._parts)
 
     def _end_files(self) -> None:
+        """Finish every file. A run that is still being written may be the first of its month,
+        so it is waited for before the open files are counted."""
+        self._await_run()
         for month in [*self._waiting, *self._open]:
             self.end_file(month)
+        written = sum(part.rows for part in self._parts)
+        if written != self.rows:
+            reason = f"{written} rows were written of {self.rows} that were staged"
+            raise LakeUnavailableError(self._log.uri, reason)
 
     def _compare(self, paths: Iterable[str]) -> None:
         read = [_row_hashes(rows) for path in paths for rows in self._rows_at(path)]
