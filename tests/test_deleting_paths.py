@@ -57,6 +57,7 @@ REASONS = {
     "lake/compaction.py:compact_closed_months: vacuum_now": CALLS_ONE,
     "lake/transaction.py:LakeTransaction.commit: remove_action": SAME_ROWS + "; or the purge's",
     "lake/delta_log.py:DeltaLog.tidy: *": "joins files of the small tables, never of the entries",
+    "lake/lookup.py:Lookup.remove_all_but: delete_file": VIEW,
     "lake/part.py:LakePart.discard: delete_file": NOT_AN_ENTRY,
     # Redis.
     "archive/archive.py:_release: release_day": IN_LAKE,

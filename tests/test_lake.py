@@ -474,10 +474,8 @@ def test_a_commit_that_lost_rows_on_their_way_is_refused(
     lake: Lake, make_entry: MakeEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LakeTransaction, "_write", lambda *_: None)
-    with (
-        lake.begin("archive/2025-01-01") as transaction,
-        pytest.raises(LakeUnavailableError, match="0 rows were written of 1"),
-    ):
+    with lake.begin("archive/2025-01-01") as transaction:
         transaction.add([make_entry()])
-        transaction.commit()
+        with pytest.raises(LakeUnavailableError, match="0 rows were written of 1"):
+            transaction.commit()
     assert lake.count() == 0

@@ -15,7 +15,10 @@ from uuid import uuid4
 from claude_max_audit.query import Span
 
 ENTRIES, JOBS, QUARANTINE = "entries", "jobs", "quarantine"
-LEDGER, HOLDS, RECEIPTS = "ledger", "holds", "receipts"
+LEDGER, HOLDS, RECEIPTS, LOOKUP = "ledger", "holds", "receipts", "lookup"
+
+KEYS_SUFFIX = ".keys"
+"""Ends the name of every key file in `lookup`."""
 
 _FILE_TYPE = ".zstd.parquet"
 _SUM = re.compile(rf"-([0-9a-f]{{64}}){re.escape(_FILE_TYPE)}\Z").search
@@ -77,6 +80,16 @@ def sum_in_name(path: str) -> str | None:
     """Return the SHA-256 (hex) that a file's name tells; None where another program wrote it."""
     found = _SUM(path)
     return found[1] if found else None
+
+
+def keys_file(path: str) -> str:
+    """Return the path, relative to the lake, of the key file of a Parquet file of the table."""
+    return f"{LOOKUP}/{path.rpartition('/')[2]}{KEYS_SUFFIX}"
+
+
+def new_keys_file() -> str:
+    """Return a fresh path, relative to the lake, for a key file to be written."""
+    return f"{LOOKUP}/{uuid4()}{KEYS_SUFFIX}"
 
 
 def archive_app(day: date) -> str:

@@ -52,12 +52,14 @@ class MonthCompaction:
 class CompactionReport:
     """What one run did, oldest month first, and how many replaced files it deleted at last.
 
-    `skipped` are months that other commits kept changing; the next run takes them.
+    `skipped` are months that other commits kept changing; the next run takes them. `keyed` is
+    the number of files that were given keys by which hashes and ids are looked up.
     """
 
     months: tuple[MonthCompaction, ...] = ()
     skipped: tuple[str, ...] = ()
     deleted: int = 0
+    keyed: int = 0
 
     @property
     def rows(self) -> int:
@@ -87,8 +89,11 @@ def compact_closed_months(
         if report is not None:
             done.append(report)
     # Also without a new month: this takes the files that the run before last has replaced.
-    deleted = lake.vacuum_now(keep_hours=KEEP_HOURS) if lake.version() >= 0 else []
-    return CompactionReport(tuple(done), tuple(skipped), len(deleted))
+    if lake.version() < 0:
+        return CompactionReport()
+    deleted = lake.vacuum_now(keep_hours=KEEP_HOURS)
+    # Killed here: the files without keys are read by whoever looks something up.
+    return CompactionReport(tuple(done), tuple(skipped), len(deleted), lake.build_lookup())
 
 
 def months_to_compact(lake: Lake, now: datetime) -> list[str]:

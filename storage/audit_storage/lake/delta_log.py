@@ -27,7 +27,16 @@ from audit_storage.lake.schema import as_frame
 from audit_storage.layout import local_folder
 from claude_max_audit.errors import LakeUnavailableError, TransientError
 
-__all__ = ["AddAction", "DeltaLog", "DeltaTable", "OvertakenError", "RemoveAction", "answering"]
+__all__ = [
+    "AddAction",
+    "DeltaLog",
+    "DeltaTable",
+    "OvertakenError",
+    "RemoveAction",
+    "answering",
+    "file_system",
+    "remove_action",
+]
 
 
 MANY_FILES = 200
@@ -187,8 +196,7 @@ class DeltaLog:
 
     def filesystem(self) -> pa_fs.FileSystem:
         """Return the table's folder as a file system, for writing and reading its files."""
-        with answering(self.uri):
-            return pa_fs.PyFileSystem(DeltaStorageHandler(self.uri, self.options or None))
+        return file_system(self.uri, self.options)
 
     def sync_file(self, path: str) -> None:
         """Force one file of a local table, and its folder, to disk."""
@@ -216,6 +224,12 @@ class DeltaLog:
             for place in (Path(folder), Path(folder, "_delta_log")):
                 if _exists(place):
                     os.listdir(place)
+
+
+def file_system(uri: str, options: Mapping[str, str]) -> pa_fs.FileSystem:
+    """Return a place of the lake as a file system, on this machine or in an object store."""
+    with answering(uri):
+        return pa_fs.PyFileSystem(DeltaStorageHandler(uri, dict(options) or None))
 
 
 def remove_action(path: str, month: str, *, data_change: bool) -> RemoveAction:

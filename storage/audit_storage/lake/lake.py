@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.fs as pa_fs
 
 from audit_storage.lake.delta_log import DeltaLog, DeltaTable, answering
+from audit_storage.lake.lookup import Lookup
 from audit_storage.lake.part import ROW_GROUP_ROWS
 from audit_storage.lake.plan import STATISTICS, LakeFile, file_of, files_to_join
 from audit_storage.lake.query import span_predicate
@@ -65,6 +66,7 @@ class Lake:
             configuration=_CONFIGURATION,
             storage_options=storage_options,
         )
+        self._lookup = Lookup(settings.lake_uri, self.storage_options)
         self._lock = Lock()
         self._table: DeltaTable | None = None
         self._view = LakeView(self.uri, -1, (), {}, {})
@@ -202,10 +204,15 @@ class Lake:
         held = held_by(HoldBook(self.settings, self.storage_options).active())
         view = self._view_of(table)
         gone = vacuum(table, view, self._log.filesystem(), held, keep_hours=keep_hours)
+        self._lookup.remove_all_but(view.files)
         with answering(self.uri):
             table.create_checkpoint()
             table.cleanup_metadata()
         return gone
+
+    def build_lookup(self) -> int:
+        """Make the keys of every file that lacks sound ones; returns for how many files."""
+        return self._lookup.build(self.uri, self.view().files)
 
     def _drop_from_files(
         self, transaction: LakeTransaction, span: Span, gone: pl.Expr
@@ -245,7 +252,14 @@ class Lake:
         known = {file.path for file in files}
         for path in [path for path in self._day_counts if path not in known]:
             self._day_counts.pop(path, None)
-        return LakeView(self.uri, table.version(), files, self._log.options, self._day_counts)
+        return LakeView(
+            self.uri,
+            table.version(),
+            files,
+            self._log.options,
+            self._day_counts,
+            self._lookup,
+        )
 
 
 def _without(rows: pa.Table, gone: pl.Expr) -> pa.Table:

@@ -13,6 +13,7 @@ from datetime import date, datetime
 import polars as pl
 
 from audit_storage.lake.delta_log import answering
+from audit_storage.lake.lookup import Lookup
 from audit_storage.lake.plan import (
     LakeFile,
     files_for,
@@ -44,12 +45,14 @@ class LakeView:
         files: Sequence[LakeFile],
         options: Mapping[str, str],
         day_counts: DayCounts,
+        lookup: Lookup | None = None,
     ) -> None:
         self.uri = uri
         self.version = version
         self.files = tuple(files)
         self.options = dict(options)
         self._day_counts = day_counts
+        self._lookup = lookup
 
     def count(self) -> int:
         """Return the number of rows, from the log."""
@@ -85,7 +88,7 @@ class LakeView:
 
     def page(self, query: Query, limit: int, offset: int) -> Page:
         """Return one page, newest first by (timestamp, entry_id), and the exact total."""
-        files = files_for(self.files, query)
+        files = self._files_for(query)
         if _all_match(files, query):
             total = sum(file.rows for file in files)
             files = newest_files(files, offset + limit)
@@ -97,7 +100,7 @@ class LakeView:
 
     def count_matches(self, query: Query) -> int:
         """Return the exact number of rows that match; from the log where it can tell."""
-        files = files_for(self.files, query)
+        files = self._files_for(query)
         if _filters_time_only(query):
             known = [file for file in files if file.within(query.span)]
             files = [file for file in files if not file.within(query.span)]
@@ -193,7 +196,20 @@ class LakeView:
         self, files: Sequence[LakeFile], entry_ids: Collection[str]
     ) -> pl.LazyFrame:
         wanted = list(entry_ids)
-        return self.rows_of(files_for_ids(files, wanted)).filter(pl.col("entry_id").is_in(wanted))
+        chosen = self._narrow(files_for_ids(files, wanted), "entry_id", wanted)
+        return self.rows_of(chosen).filter(pl.col("entry_id").is_in(wanted))
+
+    def _files_for(self, query: Query) -> list[LakeFile]:
+        """Return the files in which a row may match, newest first, by statistics and keys."""
+        chosen = files_for(self.files, query)
+        for key, wanted in query.where.items():
+            chosen = self._narrow(chosen, key, wanted)
+        return chosen
+
+    def _narrow(
+        self, files: list[LakeFile], key: str, wanted: Collection[str]
+    ) -> list[LakeFile]:
+        return files if self._lookup is None else self._lookup.narrow(files, key, wanted)
 
     def _matches(self, files: Sequence[LakeFile], query: Query) -> pl.LazyFrame:
         condition = predicate(query)

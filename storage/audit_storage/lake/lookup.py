@@ -1,0 +1,135 @@
+"""Finds the files that may hold a hash or an id, among seven years of them, without reading them.
+
+Beside the table, `{lake_uri}/lookup` has one small key file for each Parquet file, made by the
+compaction. It is a view: a file without keys, or with damaged ones, is simply read, and whatever
+a key file says, the rows themselves are compared. Parquet files never change and bear the hash of
+their bytes in their name, so keys are never stale; the vacuum removes those of files that are gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.fs as pa_fs
+
+from audit_storage.lake.delta_log import answering, file_system
+from audit_storage.lake.key_file import (
+    KEY_COLUMNS,
+    DamagedKeysError,
+    KeyFile,
+    encode_keys,
+    key_of,
+)
+from audit_storage.lake.plan import LakeFile
+from audit_storage.layout import KEYS_SUFFIX, LOOKUP, keys_file, local_folder, new_keys_file
+
+MOST_VALUES = 256
+"""Values asked for at once up to which looking each up beats reading the files."""
+
+WRITE_BYTES = 1024 * 1024
+"""Bytes written at once."""
+
+
+class Lookup:
+    """The key files of one lake. Safe to use from several threads and processes."""
+
+    def __init__(self, lake_uri: str, storage_options: Mapping[str, str]) -> None:
+        self.uri = lake_uri
+        self._options = dict(storage_options)
+        self._open: dict[str, KeyFile] = {}
+        self._folder: pa_fs.FileSystem | None = None
+
+    def narrow(
+        self, files: Sequence[LakeFile], column: str, values: Collection[str]
+    ) -> list[LakeFile]:
+        """Return those of the files in which one of the values may stand in a key column.
+
+        A file without sound keys is among them.
+        """
+        if column not in KEY_COLUMNS or len(values) > MOST_VALUES:
+            return list(files)
+        keys = [key_of(value) for value in values]
+        return [file for file in files if self._may_hold(file, column, keys)]
+
+    def build(self, table_uri: str, files: Iterable[LakeFile]) -> int:
+        """Make the keys that are missing or damaged; returns for how many files."""
+        there = self._there()
+        made = 0
+        for file in files:
+            if keys_file(file.path) not in there or not self._is_sound(file):
+                self._make(table_uri, file)
+                made += 1
+        return made
+
+    def remove_all_but(self, files: Iterable[LakeFile]) -> int:
+        """Delete the keys of every other file; returns their number."""
+        kept = {keys_file(file.path) for file in files}
+        gone = [name for name in self._there() if name not in kept]
+        with answering(self.uri):
+            for name in gone:
+                self._file_system().delete_file(name)
+        for path in [path for path in self._open if keys_file(path) not in kept]:
+            self._open.pop(path, None)
+        return len(gone)
+
+    def _may_hold(self, file: LakeFile, column: str, keys: Sequence[int]) -> bool:
+        try:
+            known = self._open.get(file.path) or self._open_keys(file)
+            return any(known.may_hold(column, key) for key in keys)
+        except (DamagedKeysError, OSError):
+            # Missing, damaged or out of reach: then the file itself is asked.
+            self._open.pop(file.path, None)
+            return True
+
+    def _open_keys(self, file: LakeFile) -> KeyFile:
+        name, folder = keys_file(file.path), local_folder(self.uri)
+        if folder is not None:
+            source: Any = pa.memory_map(str(Path(folder, name)))
+        else:
+            source = self._file_system().open_input_file(name)
+        known = self._open[file.path] = KeyFile(source, file.path, file.rows)
+        return known
+
+    def _is_sound(self, file: LakeFile) -> bool:
+        self._open.pop(file.path, None)
+        try:
+            self._open_keys(file).check()
+        except (DamagedKeysError, OSError):
+            self._open.pop(file.path, None)
+            return False
+        return True
+
+    def _make(self, table_uri: str, file: LakeFile) -> None:
+        with answering(table_uri):
+            rows = pl.read_parquet(
+                f"{table_uri}/{file.path}",
+                columns=list(KEY_COLUMNS),
+                glob=False,
+                hive_partitioning=False,
+                storage_options=self._options or None,
+            )
+        columns = {name: rows.get_column(name).to_list() for name in KEY_COLUMNS}
+        data = encode_keys(file.path, columns)
+        with answering(self.uri):
+            folder, unfinished = self._file_system(), new_keys_file()
+            # Buffered, because the table's file system takes bytes and no Arrow buffers.
+            with folder.open_output_stream(unfinished, buffer_size=WRITE_BYTES) as sink:
+                sink.write(data)
+            # Killed here: a file under no Parquet file's name, which the next vacuum removes.
+            folder.move(unfinished, keys_file(file.path))
+
+    def _there(self) -> set[str]:
+        with answering(self.uri):
+            found = self._file_system().get_file_info(
+                pa_fs.FileSelector(LOOKUP, recursive=False, allow_not_found=True)
+            )
+        return {info.path for info in found if info.path.endswith(KEYS_SUFFIX)}
+
+    def _file_system(self) -> pa_fs.FileSystem:
+        if self._folder is None:
+            self._folder = file_system(self.uri, self._options)
+        return self._folder
