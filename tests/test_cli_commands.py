@@ -217,6 +217,22 @@ def test_purge_removes_nothing_until_it_is_told_to(
     assert "the lake is whole" in shell.run("verify")
 
 
+def test_purge_says_how_to_go_above_its_cap(
+    shell: Shell, hot: HotStore, make_entry: MakeEntry
+) -> None:
+    keep(hot, make_entry(timestamp=LONG_AGO), make_entry(timestamp=LONG_AGO))
+    shell.run("archive")
+
+    shell.run("purge", "--at-most", "1")
+    assert "claude-audit purge --execute --at-most 2" in shell.err
+    plan = shell.json("purge", "--at-most", "1")["plan"]
+    assert (plan["rows"], plan["at_most"], plan["held_kept"]) == (2, 1, 0)
+    shell.run("purge", "--execute", "--at-most", "1", code=1)
+    assert "may remove 1 unless it is told; nothing was removed" in shell.err
+    shell.run("purge", "--execute", "--at-most", "2")
+    assert Lake(shell.settings).count() == 0
+
+
 def test_purge_refuses_less_than_the_floor(shell: Shell) -> None:
     shell.run("purge", "--older-than-days", "182", code=1)
     assert "183" in shell.err

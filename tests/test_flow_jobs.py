@@ -26,9 +26,13 @@ from audit_storage.jobs import JobTable
 from audit_storage.lake.lake import Lake
 from audit_storage.lake.schema import FILE_SCHEMA
 from audit_storage.layout import span_of_day
+from audit_storage.purge.holds import HoldBook
+from audit_storage.purge.plan import PurgeTooLargeError
+from audit_storage.purge.policy_file import PolicyFileError
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.errors import RedisUnavailableError
 from claude_max_audit.hot.store import HotStore, Stamped
+from claude_max_audit.query import parse_query
 from claude_max_audit.settings import Settings, load_settings
 from real_trail import real_days
 
@@ -376,6 +380,52 @@ def test_a_dry_purge_changes_nothing_and_a_purge_leaves_a_receipt(
     assert table[1]["root"] == report.receipt.root[:12]
     assert table[2]["note"].startswith("dry run: True, due: 1")
     assert history.runs("flow", "2016-02-29: 1 entry removed")
+
+
+def test_a_purge_goes_by_the_policy_the_holds_and_its_cap(
+    trail: Settings, hot: HotStore, make_entry: MakeEntry, history: History
+) -> None:
+    old = datetime(2016, 2, 29, 12, tzinfo=UTC)
+    by_rule = make_entry(timestamp=old, swarm_id="kept")
+    by_hold = make_entry(timestamp=old, swarm_id="held")
+    archive_all(trail, hot, by_rule, by_hold, *(make_entry(timestamp=old) for _ in range(2)))
+    trail.home.mkdir(exist_ok=True)
+    (trail.home / "retention.toml").write_text(
+        'default_years = 7\n[[rule]]\nswarm_id = "kept"\npermanent = true\n'
+    )
+    hold = HoldBook(trail).place(
+        parse_query({"swarm_id": "held"}), by="counsel", reason="case 17", now=datetime.now(UTC)
+    )
+    told: list[str] = []
+
+    with pytest.raises(PurgeTooLargeError, match="would remove 2 of 4 entries"):
+        run_flow("retention-purge", trail, at_most=1, on_line=told.append)
+    refused = Lake(trail).count()
+    report = run_flow("retention-purge", trail)
+
+    assert refused == 4
+    assert told == [
+        "2016-02-29: due are 2 entries",
+        f"hold {hold.hold_id} of counsel (case 17) keeps 1 entry that would be due",
+        "that is more than the 1 entry that one run may remove",
+    ]
+    assert report.receipt.rows == 2
+    kept = [by_rule.entry_id, by_hold.entry_id]
+    assert (Lake(trail).count(), set(Lake(trail).find(kept))) == (2, set(kept))
+    done, failed = JobTable(trail).history("retention-purge")
+    assert (done.details["held_kept"], done.details["holds"]) == (1, [hold.hold_id])
+    assert failed.error is not None
+    assert failed.error.startswith("PurgeTooLargeError")
+
+
+def test_a_policy_with_a_mistake_stops_the_purge(trail: Settings, history: History) -> None:
+    trail.home.mkdir(exist_ok=True)
+    (trail.home / "retention.toml").write_text("[[rule]]\ndays = 30\n")
+
+    with pytest.raises(PolicyFileError, match=r"retention\.toml:2: rule 1\.days"):
+        run_flow("retention-purge", trail)
+
+    assert history.artifact("retention-purge")[0]["result"] == "failed"
 
 
 def test_an_export_takes_hot_and_cold_of_its_swarm_and_span(

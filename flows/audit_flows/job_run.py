@@ -35,7 +35,9 @@ ROOT_CHARACTERS = 12
 NOTE_CHARACTERS = 120
 """Longest note of a history row; the whole of it is in the job table and the run's log."""
 
-_NOT_NOTED = frozenset({"checks", "files", "folder", "lake_version", "snapshot"})
+_NOT_NOTED = frozenset(
+    {"at_most", "checks", "files", "folder", "holds", "lake_version", "policy_sha256", "snapshot"}
+)
 """Details that are for the job table only: they say nothing at a glance."""
 
 SUCCEEDED, FAILED = "succeeded", "failed"

@@ -1,7 +1,8 @@
 """The job `retention-purge`: what is past its retention leaves every store, with a receipt.
 
-`dry_run` only says what would go. Permanent entries, entries under a hold and whatever is
-younger than the floor stay (see `audit_storage.purge.purge`); it may be killed and run again.
+`dry_run` only says what would go. What goes when is for the home's policy to say; permanent
+entries, entries under a hold and whatever is younger than the floor stay (see
+`audit_storage.purge.purge`). It may be killed and run again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from audit_flows.job_run import (
 )
 from audit_flows.stores import open_stores
 from audit_storage.purge.plan import PurgePlan
+from audit_storage.purge.policy_file import policy_of
 from audit_storage.purge.purge import execute_purge, plan_purge
 from audit_storage.purge.receipts import PurgeReceipt
 from claude_max_audit.settings import MIN_RETENTION_DAYS, load_settings
@@ -42,10 +44,16 @@ class PurgeReport:
 def retention_purge(
     dry_run: bool = False,
     older_than_days: Annotated[int, Field(ge=MIN_RETENTION_DAYS)] | None = None,
+    at_most: Annotated[int, Field(ge=0)] | None = None,
 ) -> PurgeReport:
-    """Remove what is older than `cold_storage_years` calendar years, or than the days given."""
+    """Remove what the retention policy lets go; days given take its default's place.
+
+    `at_most` is the most entries that this run may remove; None: the purge's own cap. Raises
+    `PurgeTooLargeError` above it, before anything is removed, `PolicyFileError` for a policy with
+    a mistake, and what the stores raise.
+    """
     with job_run(JOB, load_settings()) as run:
-        report = purge_due(dry_run, older_than_days)
+        report = purge_due(dry_run, older_than_days, at_most)
         plan, receipt = report.plan, report.receipt
         run.record(
             rows=0 if receipt is None else receipt.rows,
@@ -59,14 +67,13 @@ def retention_purge(
 
 
 @job_step
-def purge_due(dry_run: bool, older_than_days: int | None) -> PurgeReport:
+def purge_due(dry_run: bool, older_than_days: int | None, at_most: int | None) -> PurgeReport:
     """Plan, and unless it is a dry run carry out what is planned."""
     now = datetime.now(UTC)
     with open_stores() as stores:
-        years = stores.settings.cold_storage_years if older_than_days is None else None
-        plan = plan_purge(stores.lake, now, years=years, older_than_days=older_than_days)
-        for day, rows in plan.days.items():
-            print(f"{day}: due are {counted(rows, 'entry')}")
+        policy = policy_of(stores.settings, older_than_days)
+        plan = plan_purge(stores.lake, now, policy=policy, at_most=at_most)
+        _tell(plan)
         if dry_run or not plan.rows:
             return PurgeReport(plan, None, dry_run)
         receipt = execute_purge(
@@ -75,21 +82,37 @@ def purge_due(dry_run: bool, older_than_days: int | None) -> PurgeReport:
         return PurgeReport(plan, receipt, dry_run)
 
 
+def _tell(plan: PurgePlan) -> None:
+    for day, rows in plan.days.items():
+        print(f"{day}: due are {counted(rows, 'entry')}")
+    for hold in plan.held:
+        print(
+            f"hold {hold.hold_id} of {hold.placed_by} ({hold.reason}) keeps "
+            f"{counted(hold.rows, 'entry')} that would be due"
+        )
+    if plan.exceeds_cap:
+        print(f"that is more than the {counted(plan.at_most, 'entry')} that one run may remove")
+
+
 def _details(report: PurgeReport) -> dict[str, Any]:
     plan, receipt = report.plan, report.receipt
     return {
         "dry_run": report.dry_run,
         "due": plan.rows,
+        "at_most": plan.at_most,
         "policy": plan.policy,
+        "policy_sha256": plan.policy_sha256,
         "cutoff": plan.cutoff.isoformat(timespec="seconds"),
         "permanent_kept": plan.permanent_kept,
+        "held_kept": plan.held_kept,
+        "holds": [hold.hold_id for hold in plan.held],
         "receipt": None if receipt is None else receipt.receipt_id,
     }
 
 
 def _name(report: PurgeReport) -> str:
     plan, receipt = report.plan, report.receipt
-    if report.dry_run:
+    if report.dry_run and plan.rows:
         return f"dry run: due are {counted(plan.rows, 'entry')}, {size(plan.bytes)}"
     if receipt is None:
         return "nothing is due"

@@ -29,7 +29,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--older-than-days",
         type=int,
         metavar="N",
-        help="default: the calendar years of AUDIT_COLD_YEARS; never under 183 days",
+        help="default: what the policy says; never under 183 days",
+    )
+    parser.add_argument(
+        "--at-most",
+        type=int,
+        metavar="N",
+        help="default: a twentieth of the lake, or 10,000 entries; above it nothing is removed",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -45,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
                 on_line=tell,
                 dry_run=not args.execute,
                 older_than_days=args.older_than_days,
+                at_most=args.at_most,
             )
         place.terminal.json(as_json(report))
         _show(place, report)
@@ -73,6 +80,7 @@ def _show(place: Workplace, report: Any) -> None:
                 ("rule", f"{plan.policy}: before {plan.cutoff:%Y-%m-%d %H:%M} UTC"),
                 ("due", f"{counted(plan.rows, 'entry')}, {size(plan.bytes)} in the lake"),
                 ("kept as permanent", counted(plan.permanent_kept, "entry")),
+                ("kept by a hold", counted(plan.held_kept, "entry")),
             ]
         )
     )
@@ -80,6 +88,11 @@ def _show(place: Workplace, report: Any) -> None:
         place.terminal.show(
             Text(f"removed {counted(receipt.rows, 'entry')} from every store", style="bold"),
             fields([("receipt", receipt.receipt_id), ("root", receipt.root)]),
+        )
+    elif plan.exceeds_cap:
+        place.terminal.warn(
+            f"one run may remove {counted(plan.at_most, 'entry')}; if this is meant, "
+            f"`claude-audit purge --execute --at-most {plan.rows}` removes it"
         )
     elif plan.rows:
         place.terminal.show("nothing was removed; `claude-audit purge --execute` removes it")
