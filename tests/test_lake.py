@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from audit_storage.lake import transaction as lake_transaction
-from audit_storage.lake.delta_log import OvertakenError
+from audit_storage.lake.delta_log import DeltaLog, OvertakenError
 from audit_storage.lake.lake import Lake
 from audit_storage.lake.schema import canonical_of, entries_of
 from audit_storage.lake.transaction import LakeTransaction
@@ -249,6 +249,21 @@ def test_of_two_that_read_the_same_version_one_is_overtaken(
             second.commit()
     assert held(lake) == trail[:50]
     assert len(list(Path(lake.uri).rglob("*.parquet"))) == 2
+
+
+def test_files_of_a_commit_in_doubt_are_left_where_the_log_may_name_them(
+    lake: Lake, trail: list[AuditEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = DeltaLog.commit
+
+    def lose_the_answer(self: DeltaLog, *given: Any, **named: Any) -> int:
+        commit(self, *given, **named)
+        raise LakeUnavailableError(self.uri, "the answer was lost")
+
+    monkeypatch.setattr(DeltaLog, "commit", lose_the_answer)
+    with pytest.raises(LakeUnavailableError, match="answer was lost"):
+        store(lake, trail[:20], "archive/2025-01-30")
+    assert held(lake) == trail[:20]
 
 
 def test_writers_of_different_days_do_not_disturb_each_other(

@@ -58,6 +58,12 @@ class OvertakenError(TransientError):
             "nothing was written: read the table again and repeat"
         )
 
+    @property
+    def is_conflict(self) -> bool:
+        """Say whether the log itself names a concurrent commit; else a storage may have failed
+        in the middle, and the commit may stand."""
+        return "oncurrent" in self.reason
+
 
 @contextmanager
 def answering(uri: str) -> Iterator[None]:

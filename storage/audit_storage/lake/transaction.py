@@ -2,8 +2,8 @@
 
 The order is read, stage, commit, read back. Everything that decides what is written is read from
 `view`, the version that the commit builds on; if another writer with the same application id
-came first, the commit is refused and nothing is published. Files of a commit that did not happen
-are deleted, or, after a crash, are orphans that a vacuum removes.
+came first, the commit is refused and nothing is published. What was staged is deleted when there
+is surely no commit of it; after a crash or in doubt, files that no log names wait for a vacuum.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from audit_storage.lake.delta_log import DeltaLog, DeltaTable, answering, remove_action
+from audit_storage.lake.delta_log import (
+    DeltaLog,
+    DeltaTable,
+    OvertakenError,
+    answering,
+    remove_action,
+)
 from audit_storage.lake.part import LakePart
 from audit_storage.lake.plan import LakeFile
 from audit_storage.lake.schema import FILE_SCHEMA, as_frame, to_table
@@ -68,7 +74,7 @@ class LakeTransaction:
         self._removed: list[LakeFile] = []
         self._hashes: list[pl.Series] = []
         self._fences: list[str] = []
-        self._published = False
+        self._attempted = False
         # Sorting and compressing leave Python's lock, so the next run is made meanwhile.
         self._background = ThreadPoolExecutor(1, thread_name_prefix="lake-part")
         self._writing: Future[None] | None = None
@@ -88,7 +94,7 @@ class LakeTransaction:
         trace: TracebackType | None,
     ) -> None:
         self._background.shutdown()
-        if not self._published:
+        if not self._attempted:
             self._discard()
 
     def add(self, entries: Sequence[AuditEntry]) -> None:
@@ -157,16 +163,23 @@ class LakeTransaction:
             remove_action(file.path, file.month, data_change=data_change)
             for file in self._removed
         ]
-        version = self._log.commit(
-            self._table,
-            [*actions, *removals],
-            app=self.app,
-            app_version=self.app_version,
-            fences=self._fences,
-            metadata={"snapshot": self.snapshot, "rows": self.rows, **(metadata or {})},
-        )
+        # From here on nobody deletes the files: a commit that seems to have failed may stand in
+        # the log all the same. If it does not, a vacuum takes them a day later.
+        self._attempted = True
+        try:
+            version = self._log.commit(
+                self._table,
+                [*actions, *removals],
+                app=self.app,
+                app_version=self.app_version,
+                fences=self._fences,
+                metadata={"snapshot": self.snapshot, "rows": self.rows, **(metadata or {})},
+            )
+        except OvertakenError as overtaken:
+            # Refused for a conflict, before anything was written: that one is certain.
+            self._attempted = not overtaken.is_conflict
+            raise
         # Killed here: the rows are in the lake; the next run finds them and writes nothing.
-        self._published = True
         return Snapshot(
             name=self.snapshot,
             version=version,
