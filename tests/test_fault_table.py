@@ -56,7 +56,7 @@ class Trail:
             for day in (45, 44, 41, 39, 33)
             for number in range(2)
         ]
-        """In the lake, in October: five files, of which the purge takes one whole, of two a part."""
+        """In the lake, in October: five files; the purge takes one whole, of two a part."""
         self.rejected = make(timestamp=days_ago(3), content="damaged")
 
     @property

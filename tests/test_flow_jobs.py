@@ -499,7 +499,7 @@ def test_reindex_brings_what_a_lost_index_lacks(
 def test_verify_finds_an_archived_lake_whole_and_a_spoiled_one_not(
     trail: Settings, hot: HotStore, make_entry: MakeEntry, history: History
 ) -> None:
-    from audit_flows.verify_job import LakeNotWholeError
+    from audit_flows.lake_not_whole import LakeNotWholeError
 
     entry = make_entry()
     archive_all(trail, hot, entry)

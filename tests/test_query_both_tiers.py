@@ -401,8 +401,8 @@ def test_answers_stay_right_whatever_happens_to_the_tiers(
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=20,
-            stateful_step_count=15,
+            max_examples=12,
+            stateful_step_count=10,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),

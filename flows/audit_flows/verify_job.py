@@ -12,34 +12,15 @@ from prefect import flow
 
 from audit_flows.amounts import counted
 from audit_flows.job_run import JobRun, begun, job_run, job_step, name_run
+from audit_flows.lake_not_whole import PRINTED_FINDINGS, LakeNotWholeError, line_of
 from audit_flows.parameters import Day
 from audit_flows.stores import open_stores
 from audit_storage.verify.commit_records import CommitRecords
-from audit_storage.verify.findings import Finding, VerifyReport
+from audit_storage.verify.findings import VerifyReport
 from audit_storage.verify.verify import verify
-from claude_max_audit.errors import TerminalError
 from claude_max_audit.settings import load_settings
 
 JOB = "verify"
-
-PRINTED_FINDINGS = 20
-"""Findings that the run's log and the error name; the report has up to a thousand."""
-
-
-class LakeNotWholeError(TerminalError):
-    """The lake holds what does not fit. Nothing was changed."""
-
-    def __init__(self, report: VerifyReport) -> None:
-        self.report = report
-        named = [_line(finding) for finding in report.findings[:PRINTED_FINDINGS]]
-        more = report.total_findings - len(named)
-        if more > 0:
-            named.append(f"and {more:,} more")
-        super().__init__(
-            f"the lake is not whole: {counted(report.total_findings, 'finding')}. Keep it as it "
-            "is, and compare it with a copy:\n" + "\n".join([*named, *report.advice()])
-        )
-
 
 @flow(name=JOB, flow_run_name=begun, log_prints=True)
 def verify_job(day: Day | None = None) -> VerifyReport:
@@ -67,7 +48,7 @@ def verify_lake(day: date | None) -> VerifyReport:
         report = verify(stores.lake, records, stores.receipts, days=days)
     entries, files = counted(report.entries, "entry"), counted(report.files, "file")
     print(f"{entries} in {files} and {counted(report.commits, 'commit')}")
-    for line in (*report.notes, *map(_line, report.findings[:PRINTED_FINDINGS])):
+    for line in (*report.notes, *map(line_of, report.findings[:PRINTED_FINDINGS])):
         print(line)
     return report
 
@@ -86,8 +67,3 @@ def _record(run: JobRun, report: VerifyReport, day: date | None) -> None:
         },
         error=None if report.whole else f"{counted(report.total_findings, 'finding')} ({told})",
     )
-
-
-def _line(finding: Finding) -> str:
-    entry = f" {finding.entry_id}" if finding.entry_id else ""
-    return f"{finding.kind}{entry} in {finding.where}: {finding.detail}"

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from audit_flows.amounts import count, counted
-from audit_flows.stores import open_stores
 from audit_flows.terminal import listing
 from audit_flows.workplace import Workplace
 from audit_quality.reconcile import DayTally, reconcile
@@ -36,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
 
     The day that is not over waits for its archive and is no difference.
     """
+    from audit_flows.stores import open_stores
+
     now = datetime.now(UTC)
     with Workplace.of(args) as place:
         _ = place.redis_url

@@ -9,18 +9,18 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
 from audit_flows.amounts import count, counted, size
 from audit_flows.terminal import fields, listing
 from audit_flows.workplace import Workplace
-from audit_storage.archive.archive import pending_days
-from audit_storage.archive.quarantine import Quarantine
-from audit_storage.jobs import JobRecord, JobTable
 from claude_max_audit.errors import AuditError
 from claude_max_audit.spool.survey import SpoolSurvey, survey_spool
+
+if TYPE_CHECKING:
+    from audit_storage.jobs import JobRecord
 
 JOBS = ("daily-archive", "retention-purge", "data-quality", "verify", "export", "reindex")
 """In the order in which they run at night."""
@@ -124,6 +124,8 @@ def _rejected(place: Workplace, survey: SpoolSurvey) -> str:
 
 
 def _look_at_lake(place: Workplace, status: Status) -> None:
+    from audit_storage.archive.quarantine import Quarantine
+
     days = place.lake.days()
     files = place.lake.view().files if days else ()
     status.lake = {
@@ -142,6 +144,9 @@ def _look_at_lake(place: Workplace, status: Status) -> None:
 
 
 def _look_at_backlog(place: Workplace, status: Status, now: datetime) -> None:
+    from audit_storage.archive.archive import pending_days
+    from audit_storage.archive.quarantine import Quarantine
+
     backlog = pending_days(place.lake, place.hot, Quarantine(place.settings), now)
     status.lake["not_archived"] = [str(day) for day in backlog]
     if backlog:
@@ -152,6 +157,8 @@ def _look_at_backlog(place: Workplace, status: Status, now: datetime) -> None:
 
 
 def _look_at_jobs(place: Workplace, status: Status) -> None:
+    from audit_storage.jobs import JobTable
+
     history = JobTable(place.settings).history(limit=1_000_000)
     for job in JOBS:
         newest = next((record for record in history if record.job == job), None)

@@ -8,9 +8,9 @@ from rich.text import Text
 
 from audit_flows.amounts import count, counted
 from audit_flows.day_option import add_day, day_of
+from audit_flows.lake_not_whole import LakeNotWholeError
 from audit_flows.run_in_process import run_flow
 from audit_flows.terminal import fields
-from audit_flows.verify_job import LakeNotWholeError
 from audit_flows.workplace import Workplace
 from audit_storage.verify.findings import VerifyReport
 

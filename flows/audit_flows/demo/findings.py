@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -127,7 +128,8 @@ def _hits(asked: str, found: AuditQueryResult, *, best: bool = False) -> Rendera
     head.append(f"  ({found.source}, {found.query_time_ms:.0f} ms)", style="dim")
     parts: list[RenderableType] = [head]
     parts += [in_brief(entry, 96) for entry in found.entries]
-    parts += [Text(f"    not searched: {part}", style="yellow") for part in found.missing]
+    for part in found.missing:
+        parts.append(Padding(Text(f"not searched: {part}", style="yellow"), (0, 0, 0, 4)))
     return Group(*parts)
 
 

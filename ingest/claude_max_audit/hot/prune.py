@@ -21,6 +21,7 @@ from claude_max_audit.hot.keys import (
     DAYS,
     KINDS,
     Kind,
+    archived_key,
     content_key,
     content_keys,
     content_member,
@@ -102,9 +103,12 @@ class HotPruner:
                     known.append(decode_entry(text))
                 except ValueError:
                     damaged.append(entry_id)
+        days = sorted({day_of(epoch_us(entry.timestamp)) for entry in known})
+        # First: a late entry beside it could make up the number of a day that lost one.
+        self._link.ask([("DEL", archived_key(day)) for day in days])
         self._link.ask(list(_removals(known)))
         unlinked = self._link.ask([("UNLINK", entry_key(entry.entry_id)) for entry in known])
-        for day in {day_of(epoch_us(entry.timestamp)) for entry in known}:
+        for day in days:
             self._close(day, None, _NEVER)
         return unlinked.count(1) + sum(map(self._forget_damaged, damaged))
 

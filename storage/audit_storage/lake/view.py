@@ -122,24 +122,43 @@ class LakeView:
         """Give all matches in frames of about `chunk` rows, oldest first, in trail order.
 
         `condition` narrows the matches, `among` the files that are looked at. Only one frame,
-        and the times of one day, are in memory. A single instant's rows are never split.
+        and the times of one day, are in memory. Small days come several to a frame; a single
+        instant's rows are never split.
         """
         chosen = files_for(self.files if among is None else among, query)
-        for day in sorted({day for file in chosen for day in self._days_of(file)}):
-            span = _overlap(span_of_day(day), query.span)
-            if span is not None:
-                at = files_for_day(chosen, day)
-                yield from self._scan_day(at, query.within(span), chunk, condition)
+        for span in self._stretches(chosen, query.span, chunk):
+            at = [file for file in chosen if file.touches(span)]
+            yield from self._scan_span(at, query.within(span), chunk, condition)
+
+    def _stretches(
+        self, files: Sequence[LakeFile], within: Span, chunk: int
+    ) -> Iterator[Span]:
+        """Cut a span into days, and join small ones up to `chunk` rows: a file with many days
+        is then read a few times and not once for each."""
+        counts: dict[date, int] = {}
+        for file in files:
+            for day, rows in self._days_of(file).items():
+                counts[day] = counts.get(day, 0) + rows
+        first, last, rows = None, None, 0
+        for day in [day for day in sorted(counts) if _overlap(span_of_day(day), within)]:
+            if first is None or last is None or rows + counts[day] > chunk:
+                if first is not None and last is not None:
+                    yield _from_day_to_day(first, last, within)
+                first, rows = day, 0
+            last, rows = day, rows + counts[day]
+        if first is not None and last is not None:
+            yield _from_day_to_day(first, last, within)
 
     def matching(self, file: LakeFile, condition: pl.Expr) -> int:
         """Return the number of a file's rows for which an expression holds."""
         rows = self.rows_of([file]).filter(condition).select(pl.len())
         return int(self._collect(rows).item())
 
-    def _scan_day(
+    def _scan_span(
         self, files: Sequence[LakeFile], query: Query, chunk: int, condition: pl.Expr | None
     ) -> Iterator[pl.DataFrame]:
-        if sum(file.rows for file in files) <= chunk:
+        one_day = query.span.start.date() == query.span.end.date()
+        if not one_day or sum(file.rows for file in files) <= chunk:
             spans = [query.span]
         else:
             spans = self._cut(files, query, chunk)
@@ -255,6 +274,11 @@ def _all_match(files: Sequence[LakeFile], query: Query) -> bool:
 def _overlap(one: Span, other: Span) -> Span | None:
     start, end = max(one.start, other.start), min(one.end, other.end)
     return Span(start, end) if start <= end else None
+
+
+def _from_day_to_day(first: date, last: date, within: Span) -> Span:
+    start, end = span_of_day(first).start, span_of_day(last).end
+    return Span(max(start, within.start), min(end, within.end))
 
 
 _NO_ROWS = as_frame(FILE_SCHEMA.empty_table())
