@@ -19,6 +19,7 @@ import pytest
 import redis
 
 from audit_flows.embedded_redis import EmbeddedRedis
+from claude_max_audit import process_life
 from claude_max_audit.citation import CitationGenerator
 from claude_max_audit.entry import (
     SCHEMA_VERSION,
@@ -67,6 +68,25 @@ def _no_inherited_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("AUDIT_") and name != "AUDIT_REALDATA":
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_writer_outlives_its_test() -> Iterator[None]:
+    """Fail a test whose auditor still writes: it would write into the next test's Redis.
+
+    A writer that saw its Redis emptied sends its entries again, whoever's turn it is.
+    """
+    before = set(_writers())
+    yield
+    left = [trail for trail in _writers() if trail not in before]
+    for trail in left:
+        trail.close()
+    assert not left, f"{len(left)} auditors were not closed"
+
+
+def _writers() -> list[process_life.Living]:
+    """The trails of this process that have a spool open."""
+    return [trail for trail in list(process_life._alive) if trail.spool_lock is not None]
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("claude_max_audit", "audit_storage", "audit_quality", "audit_flows")
 BASE = ("hiredis", "msgspec", "redis")
+OF_REDIS = ("async-timeout",) if sys.version_info < (3, 11, 3) else ()
+"""What redis-py itself brings along on the oldest Pythons."""
 _PIN = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>\S+)((?: \\\n    --hash=\S+)+)$", re.M)
 
 
@@ -70,7 +72,7 @@ def base_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base")
     venv.create(folder, with_pip=False)
     lock = folder / "base.lock"
-    lock.write_text("\n".join(pins("requirements.lock")[name][0] for name in BASE) + "\n")
+    lock.write_text("\n".join(pins("requirements.lock")[name][0] for name in (*BASE, *OF_REDIS)) + "\n")
     python = folder / "bin" / "python"
     pip = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps")
     said_by(*pip, "--require-hashes", "-r", lock)

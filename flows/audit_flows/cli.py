@@ -142,7 +142,9 @@ def _guarded(module: CommandModule, args: argparse.Namespace) -> int:
         return _tell(str(wrong), USED_WRONGLY)
     except KeyError as unknown:
         return _tell(str(unknown.args[0]) if unknown.args else "not found", FAILED)
-    except (AuditError, ValueError, TypeError, OSError) as failed:
+    except OSError as failed:
+        return _tell(_without_number(failed), FAILED)
+    except (AuditError, ValueError, TypeError) as failed:
         return _tell(str(failed) or type(failed).__name__, FAILED)
 
 
@@ -157,6 +159,12 @@ def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(COMMANDS)}."
     return f"unknown command {name!r}; {hint} See {PROGRAM} --help"
+
+
+def _without_number(failed: OSError) -> str:
+    """What the system said, as a person reads it: no errno, the file after a colon."""
+    words = failed.strerror or str(failed) or type(failed).__name__
+    return words if failed.filename is None else f"{words}: {failed.filename}"
 
 
 def _tell(message: str, code: int) -> int:

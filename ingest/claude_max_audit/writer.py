@@ -9,6 +9,7 @@ shows that it lost what it had answered, all that is still here goes again.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 from collections import deque
@@ -64,13 +65,14 @@ class Writer:
         self._batch_size = batch_size
         self._on_degraded = on_degraded or (lambda _: None)
         self._on_lost = on_lost or (lambda first, last: None)
-        self._in_flight: deque[tuple[int, Callable[[], None]]] = deque()
+        self._in_flight: deque[tuple[int, float, Callable[[], None]]] = deque()
         self._wake = threading.Event()
         self._wake_at = _NEVER
         self._stopping = False
         self._progress = threading.Condition()
         self._waiting = 0
-        self._failures = 0
+        self._step_began = 0.0
+        self._failed_try_began = -math.inf
         self._last_failure: BaseException | None = None
         self._tidied_at = 0.0
         self._adopt_at = 0.0
@@ -91,14 +93,14 @@ class Writer:
 
         Raises the writer's failure if a try begun after this call fails; False on timeout.
         """
-        deadline = None if timeout is None else monotonic() + timeout
+        called = monotonic()
+        deadline = None if timeout is None else called + timeout
         with self._progress:
-            failures = self._failures
             self._waiting += 1
             try:
                 self._wake.set()
                 while self._spool.confirmed < target:
-                    if self._failures > failures and self._last_failure is not None:
+                    if self._failed_try_began >= called and self._last_failure is not None:
                         raise self._last_failure
                     left = None if deadline is None else deadline - monotonic()
                     if (left is not None and left <= 0) or not self._thread.is_alive():
@@ -118,6 +120,7 @@ class Writer:
     def _run(self) -> None:
         retry = FIRST_RETRY_SECONDS
         while not self._stopping or self._in_flight:
+            self._step_began = monotonic()
             try:
                 busy = self._carry()
                 self._keep_house(idle=not busy)
@@ -140,10 +143,10 @@ class Writer:
             batch = self._spool.read(self._sink.best_batch, BATCH_BYTES)
             if not batch:
                 break
-            self._in_flight.append((len(batch), self._sink.begin(batch)))
+            self._in_flight.append((len(batch), self._step_began, self._sink.begin(batch)))
         if not self._in_flight:
             return False
-        count, wait_for_answer = self._in_flight[0]
+        count, _, wait_for_answer = self._in_flight[0]
         wait_for_answer()
         self._in_flight.popleft()
         self._spool.confirm(count)
@@ -163,7 +166,7 @@ class Writer:
         return self._unread() >= self._sink.best_batch
 
     def _unread(self) -> int:
-        return self._spool.pending - sum(count for count, _ in self._in_flight)
+        return self._spool.pending - sum(count for count, _, _ in self._in_flight)
 
     def _keep_house(self, *, idle: bool) -> None:
         """Now and then: tidy the spool, look for losses and for dead writers."""
@@ -185,6 +188,7 @@ class Writer:
         The store may or may not hold what was in flight: it is sent again, which changes
         nothing.
         """
+        began = self._in_flight[0][1] if self._in_flight else self._step_began
         self._in_flight.clear()
         self._sink.give_up()
         if isinstance(failure, RedisBehindError):
@@ -198,7 +202,7 @@ class Writer:
             # try reads them again, and the traceback is in the log.
             _log.error("the audit writer failed and will try again", exc_info=failure)
         with self._progress:
-            self._failures += 1
+            self._failed_try_began = began
             self._last_failure = failure
             self._progress.notify_all()
 
