@@ -72,7 +72,8 @@ def base_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base")
     venv.create(folder, with_pip=False)
     lock = folder / "base.lock"
-    lock.write_text("\n".join(pins("requirements.lock")[name][0] for name in (*BASE, *OF_REDIS)) + "\n")
+    pinned = pins("requirements.lock")
+    lock.write_text("".join(f"{pinned[name][0]}\n" for name in (*BASE, *OF_REDIS)))
     python = folder / "bin" / "python"
     pip = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps")
     said_by(*pip, "--require-hashes", "-r", lock)
