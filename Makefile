@@ -14,11 +14,12 @@ INPUT ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: help demo test lint bench clean lock
+.PHONY: help demo test fault lint bench clean lock
 
 help:
 	@echo 'make demo [INPUT=path]  the whole trail on a day of agent traffic (or on your own file)'
 	@echo 'make test               every test, the built wheel included'
+	@echo 'make fault              hundreds of kills, cuts and failing disks, ten minutes of them'
 	@echo 'make lint               style, types and the direction of imports'
 	@echo 'make bench              every figure beside what it is measured against (BENCH_ARGS=--quick)'
 	@echo 'make lock               requirements.lock and -bench.lock anew from pyproject.toml'
@@ -30,6 +31,10 @@ demo: $(STAMP)
 # A file's tests stay on one worker, so that its expensive fixtures are made once.
 test: $(STAMP)
 	@$(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+
+# The trials that `make test` runs in short; FAULT_SEED repeats one that failed.
+fault: $(STAMP)
+	@FAULTS=full $(BIN)/pytest -q -s --no-header tests/fault $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check

@@ -67,7 +67,7 @@ def test_a_real_redis_holds_no_other_key(
 ) -> None:
     hot = HotStore.connect(redis_url, hot_days=36_500, keeps_until_archived=until_archived)
     hot.append_batch(stamped(ENTRIES))
-    hot.append_marked([ENTRIES[0].canonical_bytes()])
+    hot.append_marked([ENTRIES[0].canonical_bytes()], 0)
     day = ENTRIES[0].day
     released = {e.entry_id for e in ENTRIES if e.day == day}
     hot.release_day(day, len(released), datetime.now(UTC), released)

@@ -46,7 +46,7 @@ class Store:
         self.loses = loses
 
     def begin(self, batch: Sequence[bytes]) -> Callable[[], None]:
-        self.write(batch)
+        self.write(batch, 0)
         return lambda: None
 
     def give_up(self) -> None:
@@ -55,7 +55,7 @@ class Store:
     def check(self) -> None:
         pass
 
-    def write(self, batch: Sequence[bytes]) -> None:
+    def write(self, batch: Sequence[bytes], after: int) -> None:
         if self.fail_after is not None and len(self.entries) >= self.fail_after:
             raise RedisUnavailableError("nowhere", "told to fail")
         self.entries.extend(batch)

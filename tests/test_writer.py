@@ -20,7 +20,8 @@ from audit_flows.embedded_redis import EmbeddedRedis
 from claude_max_audit import ClaudeMaxAuditor
 from claude_max_audit.entry import AuditEntry, entry_hash_of
 from claude_max_audit.errors import FlushIncompleteError, RedisBehindError, RedisRefusedError
-from claude_max_audit.hot.mark import Mark, MarkWatch
+from claude_max_audit.hot.mark import MARK_SECONDS, NO_MARK, Mark, MarkWatch
+from claude_max_audit.hot.store import HotStore
 
 
 class Server:
@@ -384,22 +385,86 @@ def test_hostile_text_comes_back_exactly_through_spool_and_redis(
 
 def test_a_mark_tells_a_loss_from_an_answer_that_did_not_arrive() -> None:
     watch = MarkWatch("here")
-    watch.sent(Mark("w", 10))
-    watch.answered(Mark("w", 10), 0)
-    watch.sent(Mark("w", 20))
-    watch.sent(Mark("w", 30))
+    assert watch.next_after() == 0
+    watch.sent(Mark("w", 0, 10))
+    watch.answered(Mark("w", 0, 10), 0)
+    watch.sent(Mark("w", 10, 20))
+    assert watch.next_after() == 20
+    watch.sent(Mark("w", 20, 30))
     watch.check(10)
     watch.check(30)
-    # Both are sent again, because no answer came; the second had been carried out.
-    watch.sent(Mark("w", 20))
-    watch.answered(Mark("w", 20), 30)
-    watch.answered(Mark("w", 30), 20)
+    # No answer came, so both are sent again; the second had been carried out.
+    watch.give_up()
+    assert watch.next_after() == 10
+    watch.answered(Mark("w", 10, 20), 30)
+    watch.answered(Mark("w", 20, 30), 30)
     with pytest.raises(RedisBehindError) as behind:
         watch.check(20)
     assert (behind.value.answered, behind.value.found) == (30, 20)
-    # All goes again; what stands there then is known once a batch was answered.
-    watch.sent(Mark("w", 5))
-    watch.answered(Mark("w", 5), 20)
-    watch.check(5)
+    # All goes again, the first of it on what was found; less than that is another loss.
+    assert watch.next_after() == 20
+    watch.sent(Mark("w", 20, 5))
+    with pytest.raises(RedisBehindError) as behind:
+        watch.answered(Mark("w", 20, 5), NO_MARK)
+    assert (behind.value.answered, behind.value.found) == (20, 0)
+    assert watch.next_after() == 0
+    watch.sent(Mark("w", 0, 5))
     with pytest.raises(RedisBehindError):
-        watch.check(0)
+        watch.answered(Mark("w", 0, 5), NO_MARK)  # Emptied in the middle of the batch.
+    watch.answered(Mark("w", 0, 5), 0)
+    watch.check(5)
+
+
+def test_a_mark_that_expired_in_a_long_silence_is_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("claude_max_audit.hot.mark.monotonic", lambda: now)
+    watch = MarkWatch("here")
+    watch.sent(Mark("w", 0, 10))
+    watch.answered(Mark("w", 0, 10), 0)
+    now += MARK_SECONDS
+    watch.check(0)
+    assert watch.next_after() == 0
+    with pytest.raises(RedisBehindError):
+        watch.check(9)
+
+
+def canonical(made: list[AuditEntry], first: int, last: int) -> list[bytes]:
+    return [entry.canonical_bytes() for entry in made[first - 1 : last]]
+
+
+def test_the_mark_never_speaks_for_what_redis_lost(
+    server: Server, make_entry: Callable[..., AuditEntry]
+) -> None:
+    made = [make_entry(writer_id="w", writer_seq=n) for n in range(1, 31)]
+    hot = HotStore.connect(server.url)
+    with server.client() as client:
+        assert hot.append_marked(canonical(made, 1, 10), 0) == 0
+        assert hot.append_marked(canonical(made, 11, 20), 10) == 10
+        assert hot.marked("w") == 20
+        assert hot.append_marked(canonical(made, 11, 20), 10) == 20, "sent again"
+        assert hot.append_marked(canonical(made, 1, 10), 0) == 20, "from the beginning"
+        assert hot.marked("w") == 20
+        client.flushall()
+        assert hot.append_marked(canonical(made, 21, 30), 20) == NO_MARK
+        assert hot.marked("w") == 0, "who adopts the spool now must send all of it"
+        client.set("audit:writer:w", 10)
+        assert hot.append_marked(canonical(made, 21, 30), 20) == 10
+        assert hot.marked("w") == 10
+        assert hot.append_marked(canonical(made, 11, 20), 10) == 10
+        ttl: Any = client.ttl("audit:writer:w")
+        assert 0 < ttl <= MARK_SECONDS
+    hot.close()
+
+
+def test_a_redis_emptied_in_the_middle_of_a_first_batch_has_no_mark(
+    server: Server, make_entry: Callable[..., AuditEntry]
+) -> None:
+    made = [make_entry(writer_id="w", writer_seq=n) for n in range(1, 11)]
+    hot = HotStore.connect(server.url)
+    packer = hot.pack(canonical(made, 1, 10), 0)
+    commands = list(packer._pieces())
+    commands.insert(6, b"*1\r\n$8\r\nFLUSHALL\r\n")
+    assert hot._link.send(commands, lambda: packer.replies + 1) == NO_MARK
+    assert hot.marked("w") == 0
+    assert hot.existing([e.entry_id for e in made]) == {e.entry_id for e in made[5:]}
+    hot.close()

@@ -11,7 +11,8 @@ from functools import partial
 from typing import Protocol
 
 from claude_max_audit.cold_tier import ColdTier
-from claude_max_audit.hot.mark import Mark, MarkWatch, mark_of
+from claude_max_audit.errors import RedisBehindError
+from claude_max_audit.hot.mark import Mark, MarkWatch
 from claude_max_audit.hot.store import HotStore
 
 
@@ -39,12 +40,15 @@ class Sink(Protocol):
     def check(self) -> None:
         """Raise `RedisBehindError` if the store lost what it had answered; ask it now."""
 
-    def write(self, batch: Sequence[bytes]) -> None:
-        """Store a batch of a writer that died; in the store on return."""
+    def write(self, batch: Sequence[bytes], after: int) -> None:
+        """Store a batch of a writer that died; in the store on return.
+
+        Raises `RedisBehindError` if the store no longer holds all up to the number `after`.
+        """
 
     def held_of(self, writer_id: str) -> int | None:
-        """Number of the last entry of a writer that the store holds, as far as it can lose
-        any; None if it never loses what it answered."""
+        """Up to which number the store is known to hold every entry of a writer; None if it
+        never loses what it answered."""
 
 
 class HotSink:
@@ -65,9 +69,9 @@ class HotSink:
     def begin(self, batch: Sequence[bytes]) -> Callable[[], None]:
         """Send one pipeline; raises `RedisUnavailableError` or `RedisRefusedError`.
 
-        The answer may also raise `RedisBehindError`: then earlier batches are missing.
+        The answer may also raise `RedisBehindError`: then earlier entries are missing.
         """
-        packer = self._hot.pack(batch)
+        packer = self._hot.pack(batch, self._watch.next_after())
         answer = self._stream.begin(packer)
         assert packer.mark is not None, "a batch is never empty"
         self._watch.sent(packer.mark)
@@ -76,21 +80,24 @@ class HotSink:
     def give_up(self) -> None:
         """Let the connection go."""
         self._stream.give_up()
+        self._watch.give_up()
 
     def check(self) -> None:
         """Look at the mark; raises `RedisBehindError`, or as `begin` does."""
         self._watch.check(self._hot.marked(self._writer_id))
 
-    def write(self, batch: Sequence[bytes]) -> None:
-        """Write one pipeline and wait; raises as `begin` does."""
-        self._hot.append_marked(batch)
+    def write(self, batch: Sequence[bytes], after: int) -> None:
+        """Write one pipeline and wait; raises as `begin` and its answer do."""
+        found = self._hot.append_marked(batch, after)
+        if found < after:
+            raise RedisBehindError(self._hot.address, after, max(found, 0))
 
     def held_of(self, writer_id: str) -> int:
         """The writer's mark; raises as `begin` does."""
         return self._hot.marked(writer_id)
 
-    def _settle(self, mark: Mark, answer: Callable[[], bytes | None]) -> None:
-        self._watch.answered(mark, mark_of(answer()))
+    def _settle(self, mark: Mark, answer: Callable[[], int]) -> None:
+        self._watch.answered(mark, answer())
 
 
 class LakeSink:
@@ -107,7 +114,7 @@ class LakeSink:
 
     def begin(self, batch: Sequence[bytes]) -> Callable[[], None]:
         """Write one commit at once."""
-        self.write(batch)
+        self._open_cold().append(batch)
         return lambda: None
 
     def give_up(self) -> None:
@@ -116,7 +123,7 @@ class LakeSink:
     def check(self) -> None:
         """A commit of the lake stays."""
 
-    def write(self, batch: Sequence[bytes]) -> None:
+    def write(self, batch: Sequence[bytes], after: int) -> None:
         """Write one commit of the lake; raises what the platform raises."""
         self._open_cold().append(batch)
 

@@ -220,7 +220,11 @@ class Trail:
                 return self._spool
             if self._recorder.last_seq:
                 self._begin_anew()  # Used again after `close`: a new writer, numbered from 1.
-            spool = self._new_spool()
+            try:
+                spool = self._new_spool()
+            except OSError:
+                self._begin_anew()  # A folder half made keeps its name: the next try has its own.
+                raise
             self._writer = Writer(
                 spool, self._sink(), self.batch_size, self._note_degraded, self._tell_loss
             )

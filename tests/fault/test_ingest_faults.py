@@ -15,6 +15,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from trial import HERE, Trial, times, wait_for
 
 from claude_max_audit import ClaudeMaxAuditor
 from claude_max_audit.errors import AuditError, SpoolFullError
+from claude_max_audit.spool.spool import Spool
 
 pytestmark = pytest.mark.timeout(1_800 if times(1, 0) else 180)
 
@@ -34,6 +37,12 @@ def trial(tmp_path: Path) -> Iterator[Trial]:
     made = Trial(tmp_path / "trial")
     yield made
     made.close()
+
+
+@pytest.fixture(autouse=True)
+def _the_account_waits_shortly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the account adopts in this process, when nothing happens to Redis any more."""
+    monkeypatch.setattr("claude_max_audit.spool.adoption.LOSS_SECONDS", 0.2)
 
 
 @pytest.fixture
@@ -52,7 +61,7 @@ def test_writers_that_are_killed_at_any_moment(trial: Trial, chance: random.Rand
     for number in range(kills):
         notes = trial.start_writer("disk" if number % 5 == 4 else "process")
         if number % 5:
-            wait_for(lambda at=notes: trial.has_noted(at), "the writer's first entry")  # type: ignore[misc]
+            wait_for(partial(trial.have_noted, [notes]), "the writer's first entry")
         time.sleep(chance.uniform(0, 0.2))  # The moment of the fault, not a wait for anything.
         trial.kill_writer(notes)
     tell("writers killed", kills, trial.account(unheard=kills))
@@ -63,8 +72,8 @@ def test_a_redis_that_is_killed_while_writers_go_on(
     trial: Trial, chance: random.Random, afterwards: str
 ) -> None:
     kills = times(17, 2)
-    for notes in (trial.start_writer(), trial.start_writer()):
-        wait_for(lambda at=notes: trial.has_noted(at), "the writers")  # type: ignore[misc]
+    writers = [trial.start_writer(), trial.start_writer()]
+    wait_for(partial(trial.have_noted, writers), "the writers")
     for number in range(kills):
         time.sleep(chance.uniform(0.02, 0.7))
         trial.kill_redis(afterwards, chance)
@@ -99,6 +108,29 @@ def test_connections_that_are_cut_and_answers_that_never_come(
     tell(f"connections {fault}", faults, trial.account(unheard=0))
 
 
+@pytest.mark.parametrize("afterwards", ["whole", "behind", "gone"])
+def test_writers_and_their_redis_that_are_killed_together(
+    chance: random.Random, tmp_path: Path, afterwards: str
+) -> None:
+    rounds, killed, entries = times(12, 1), 0, 0
+    for number in range(rounds):
+        trial = Trial(tmp_path / str(number))
+        try:
+            writers = [trial.start_writer() for _ in range(3)]
+            wait_for(partial(trial.have_noted, writers), "the writers")
+            time.sleep(chance.uniform(0, 0.5))
+            faults = [partial(trial.kill_redis, afterwards, chance)]
+            faults += [partial(trial.kill_writer, notes) for notes in writers]
+            for fault in chance.sample(faults, len(faults)):
+                fault()
+                time.sleep(chance.uniform(0, 0.1))
+            killed += len(faults)
+            entries += trial.account(unheard=len(writers))
+        finally:
+            trial.close()
+    tell(f"writers and Redis killed, its file {afterwards}", killed, entries)
+
+
 def flush_until_done(made: ClaudeMaxAuditor) -> None:
     def done() -> bool:
         try:
@@ -120,16 +152,20 @@ def test_a_disk_that_fails_at_any_step(
     persisted: bool,
 ) -> None:
     struck: Counter[str] = Counter()
-    monkeypatch.setattr(os, step, failing(getattr(os, step), persisted, chance, struck))
     monkeypatch.setattr("claude_max_audit.spool.kept.LOSS_SECONDS", 0.0)
+    monkeypatch.setattr("claude_max_audit.writer.HOUSEKEEPING_SECONDS", 0.02)
+    monkeypatch.setattr("claude_max_audit.trail.Spool", partial(Spool, segment_bytes=128 * 1024))
+    if step == "unlink":
+        monkeypatch.setenv("AUDIT_KEEP_BYTES", "400000")  # So that files are removed.
+    monkeypatch.setattr(os, step, failing(getattr(os, step), persisted, chance, struck))
     made = ClaudeMaxAuditor(
         redis_url=trial.url,
         home=trial.home,
         storage_backend="redis",
-        durability="disk" if "sync" in step else "process",
+        durability="disk" if step.startswith("f") else "process",
         overflow="raise",
     )
-    refused = not_on_disk = 0
+    refused = failed = 0
     for number in range(times(1_500, 150)):
         try:
             content = "x" * chance.randint(1, 60_000)
@@ -137,14 +173,20 @@ def test_a_disk_that_fails_at_any_step(
         except SpoolFullError:
             refused += 1
         except OSError:
-            not_on_disk += 1  # It is in the spool all the same, and goes to Redis.
+            failed += 1  # No folder yet; or not on the disk, but on its way to Redis.
     flush_until_done(made)
-    monkeypatch.undo()
+    if step != "unlink":
+        # What is kept can still be read, whatever failed about its file.
+        with redis.Redis.from_url(trial.url) as client:
+            client.flushall()
+        accepted = made._trail.counts[0]
+        wait_for(lambda: made.sync.get_metrics().total_entries_hot == accepted, "what was lost")
     made.sync.close()
-    if step in ("posix_fallocate", "fdatasync"):
-        assert struck[step] > 0
-    assert (refused > 0) <= (step == "posix_fallocate")
-    entries = trial.account(unheard=not_on_disk)
+    monkeypatch.undo()
+    assert struck[step] > 0
+    assert refused == 0 or step == "posix_fallocate"
+    assert failed == 0 or step in ("rename", "fdatasync", "fsync")
+    entries = trial.account(unheard=failed)
     tell(f"disk: {step} fails", struck[step], entries)
 
 
@@ -152,9 +194,10 @@ def failing(
     real: Callable[..., Any], persisted: bool, chance: random.Random, struck: Counter[str]
 ) -> Callable[..., Any]:
     """A system call that fails one time in four, after having done its work or without."""
+    calls = count(1)
 
     def call(*args: Any, **options: Any) -> Any:
-        fails = chance.random() < 0.25
+        fails = next(calls) == 2 or chance.random() < 0.25
         if not fails or persisted:
             answer = real(*args, **options)
         if fails:

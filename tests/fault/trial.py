@@ -76,9 +76,9 @@ class Trial:
         )
         return notes
 
-    def has_noted(self, notes: Path) -> bool:
-        """Whether a writer was given an id."""
-        return notes.exists() and notes.stat().st_size > 0
+    def have_noted(self, writers: list[Path]) -> bool:
+        """Whether each of these writers was given an id."""
+        return all(notes.exists() and notes.stat().st_size > 0 for notes in writers)
 
     def kill_writer(self, notes: Path) -> None:
         """End a writer with SIGKILL."""
@@ -88,7 +88,7 @@ class Trial:
 
     def stop_writers(self) -> None:
         """Have every writer finish, and wait for it."""
-        for notes, writer in self._writers.items():
+        for notes in self._writers:
             notes.with_name(f"{notes.name}.stop").touch()
         for writer in self._writers.values():
             assert writer.wait(PATIENCE_SECONDS) == 0

@@ -33,7 +33,7 @@ from claude_max_audit.hot.keys import (
     day_of,
     touched_key,
 )
-from claude_max_audit.hot.mark import Mark
+from claude_max_audit.hot.mark import Mark, first_mark
 
 HOLD_SECONDS: Final = 0.001
 """How long packing goes on before a part is handed over to be sent: other threads of the
@@ -90,7 +90,7 @@ class Keeping(NamedTuple):
 
 class BatchPacker:
     """Packs one batch of canonical bytes. Once all `parts` were taken, `replies` counts the
-    commands; with `marked`, the last of them is the mark and `mark` says what it sets."""
+    commands. Given `after` (see `Mark`), the last of them moves the mark as `mark` says."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class BatchPacker:
         keeping: Keeping,
         now: float,
         *,
-        marked: bool = False,
+        after: int | None = None,
         compress_bytes: float = inf,
     ) -> None:
         self.replies = 0
@@ -106,7 +106,7 @@ class BatchPacker:
         self._batch = batch
         self._keeping = keeping
         self._now = now
-        self._marked = marked
+        self._after = after
         self._compress_bytes = compress_bytes
         self._members: dict[tuple[str, tuple[str, ...]], list[bytes]] = defaultdict(list)
         self._copies: dict[str, list[bytes]] = defaultdict(list)
@@ -132,11 +132,15 @@ class BatchPacker:
     def _pieces(self) -> Iterator[bytes]:
         last: Indexed | None = None
         for canonical in self._batch:
-            last = read_indexed(canonical)
-            yield self._entry(last, canonical)
+            entry = read_indexed(canonical)
+            if last is None and self._after == 0:
+                self.replies += 1
+                yield _command(*first_mark(entry.writer_id))
+            last = entry
+            yield self._entry(entry, canonical)
         yield from self._index_commands()
-        if self._marked and last is not None:
-            self.mark = Mark(last.writer_id, last.writer_seq)
+        if self._after is not None and last is not None:
+            self.mark = Mark(last.writer_id, self._after, last.writer_seq)
             self.replies += 1
             yield _command(*self.mark.command())
 

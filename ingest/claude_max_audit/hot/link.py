@@ -108,15 +108,16 @@ class RedisLink:
             replies = _read(connection, len(commands))
         return self.without_errors(replies)
 
-    def send(self, parts: Iterable[bytes], count_replies: Callable[[], int]) -> None:
+    def send(self, parts: Iterable[bytes], count_replies: Callable[[], int]) -> Any:
         """Send packed commands part by part, while later parts are still being made.
 
-        `count_replies` is called after the last part. Raises as `ask` does.
+        `count_replies` is called after the last part. Returns the last reply, None without
+        any; raises as `ask` does.
         """
         with self._connection() as connection:
             connection.send_packed_command(parts)
             replies = _read(connection, count_replies())
-        self.without_errors(replies)
+        return self.without_errors(replies)[-1] if replies else None
 
     def change_unless_touched(
         self,

@@ -145,34 +145,38 @@ class HotStore:
         Idempotent: after an error, or in doubt, write the same batch again.
         """
         if batch:
-            self._send([stamped.canonical for stamped in batch], marked=False)
+            self._send(self._packer([stamped.canonical for stamped in batch]))
 
-    def append_marked(self, batch: Sequence[bytes]) -> None:
-        """Write canonical bytes of one writer as `append_batch` does, and its mark."""
-        self._send(batch, marked=True)
+    def append_marked(self, batch: Sequence[bytes], after: int) -> int:
+        """Write canonical bytes of one writer as `append_batch` does, and move its mark.
 
-    def pack(self, batch: Sequence[bytes]) -> BatchPacker:
+        Returns where the mark stood (`hot/mark.py`): before `after`, entries are missing.
+        """
+        found: int = self._send(self.pack(batch, after))
+        return found
+
+    def pack(self, batch: Sequence[bytes], after: int) -> BatchPacker:
         """Canonical bytes of one writer as the commands of a batch, the mark with them."""
-        return self._packer(batch, marked=True)
+        return self._packer(batch, after)
 
     def open_stream(self) -> RedisStream:
         """A line on which packed batches may be in flight; it connects when used."""
         return RedisStream(self._link)
 
     def marked(self, writer_id: str) -> int:
-        """Number of the last entry that a writer is marked to have brought; 0 if none."""
+        """Up to which number Redis holds every entry of a writer; 0 if it does not know."""
         return mark_of(self._link.ask([("GET", writer_key(writer_id))])[0])
 
-    def _send(self, batch: Sequence[bytes], *, marked: bool) -> None:
-        packer = self._packer(batch, marked=marked)
-        self._link.send(packer.parts(), lambda: packer.replies)
+    def _send(self, packer: BatchPacker) -> Any:
+        """Write a batch and return the reply to its last command."""
+        return self._link.send(packer.parts(), lambda: packer.replies)
 
-    def _packer(self, batch: Sequence[bytes], *, marked: bool) -> BatchPacker:
+    def _packer(self, batch: Sequence[bytes], after: int | None = None) -> BatchPacker:
         return BatchPacker(
             batch,
             self._keeping,
             self._clock(),
-            marked=marked,
+            after=after,
             compress_bytes=self._compress_bytes,
         )
 

@@ -20,7 +20,8 @@ from claude_max_audit.hot.link import RedisLink
 _READ_BYTES = 64 * 1024
 
 _LEAST_REPLY_BYTES = 4
-"""The shortest number as a reply, so that no more is waited for than will come."""
+"""The shortest number as a reply, so that no more is waited for than will come. (One reply, to
+the first command of a first batch, may be a byte shorter; the last one makes up for it.)"""
 
 _SEND_BYTES = 1024 * 1024
 """What the system may take in while Redis is busy, as far as it allows."""

@@ -13,11 +13,13 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from claude_max_audit.errors import RedisBehindError
 from claude_max_audit.sink import Sink
 from claude_max_audit.spool.folder import (
     adopt_folder,
     is_settled,
     remove_folder,
+    remove_unborn,
     rests,
     segments_in,
     set_aside,
@@ -44,6 +46,7 @@ def adopt_dead_writers(directory: Path, sink: Sink) -> Adopted:
     that cannot be read is reported and left alone.
     """
     carried, remains = 0, False
+    remove_unborn(directory)
     for folder in writer_folders(directory):
         try:
             if rests(folder, LOSS_SECONDS):
@@ -55,6 +58,9 @@ def adopt_dead_writers(directory: Path, sink: Sink) -> Adopted:
             try:
                 carried += _carry_folder(folder, sink)
                 remains = remains or folder.exists()
+            except RedisBehindError as lost:
+                _log.warning("%s (%s is carried again)", lost, folder)
+                remains = True
             finally:
                 os.close(lock_fd)
         except OSError as failure:
@@ -67,9 +73,10 @@ def adopt_dead_writers(directory: Path, sink: Sink) -> Adopted:
 def _carry_folder(folder: Path, sink: Sink) -> int:
     """Carry what the store lacks; remove what it can no longer lose."""
     held = sink.held_of(folder.name)
-    carried = 0
+    carried, after = 0, held or 0
     for segment in segments_in(folder):
-        carried += _carry_segment(segment, sink, held)
+        count, after = _carry_segment(segment, sink, held, after)
+        carried += count
     for segment in segments_in(folder):
         if held is None or is_settled(segment, LOSS_SECONDS):
             segment.unlink()
@@ -77,8 +84,12 @@ def _carry_folder(folder: Path, sink: Sink) -> int:
     return carried
 
 
-def _carry_segment(segment: Path, sink: Sink, held: int | None) -> int:
-    """Carry one segment unless the store still has it; set it aside if part does not fit."""
+def _carry_segment(segment: Path, sink: Sink, held: int | None, after: int) -> tuple[int, int]:
+    """Carry one segment unless the store still has it; set it aside if part does not fit.
+
+    The store holds all up to the number `after`. Returns how many entries were carried, and
+    up to which number it holds all then.
+    """
     payloads: list[bytes] = []
     unfit: Unfit | None = None
     for frame in read_frames(segment):
@@ -88,13 +99,15 @@ def _carry_segment(segment: Path, sink: Sink, held: int | None) -> int:
             payloads.append(frame)
     answered = segment.suffix == DONE_SUFFIX
     if answered and (held is None or not payloads or number_of(payloads[-1]) <= held):
-        return 0
+        return 0, after
     for start in range(0, len(payloads), sink.best_batch):
-        sink.write(payloads[start : start + sink.best_batch])
+        batch = payloads[start : start + sink.best_batch]
+        sink.write(batch, after)
+        after = number_of(batch[-1])
     # Killed here: the segment is carried again by the next adopter, which changes nothing.
     if unfit is None:
         settle_file(segment)
     else:
         place = set_aside(segment)
         _log.error("spool segment %s, kept as %s: %s", segment.name, place, unfit.reason)
-    return len(payloads)
+    return len(payloads), after

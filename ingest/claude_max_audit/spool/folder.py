@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from time import time
 
@@ -18,6 +19,7 @@ from claude_max_audit.spool.segment import DONE_SUFFIX, OPEN_SUFFIX
 LOCK_NAME = "lock"
 REJECTED_NAME = "rejected"
 _UNBORN_SUFFIX = ".new"
+_BIRTH_SECONDS = 60.0
 
 
 def segment_path(folder: Path, number: int) -> Path:
@@ -70,8 +72,20 @@ def claim_folder(folder: Path) -> int:
         unborn.rename(folder)
     except BaseException:
         os.close(lock_fd)
+        with suppress(OSError):
+            remove_folder(unborn)
         raise
     return lock_fd
+
+
+def remove_unborn(directory: Path) -> None:
+    """Remove the folders of writers that were killed before theirs had its name, or an entry."""
+    for folder in directory.glob(f"*{_UNBORN_SUFFIX}"):
+        if time() - _age(folder) > _BIRTH_SECONDS and (lock_fd := adopt_folder(folder)):
+            try:
+                remove_folder(folder)
+            finally:
+                os.close(lock_fd)
 
 
 def sync_folder(folder: Path) -> None:

@@ -97,14 +97,14 @@ class Room:
                 raise SpoolFullError(str(self._folder), held)
         while True:
             try:
-                path = self._path_of(self.made + 1)
+                self.made += 1  # A failed try may leave a file of this number.
+                path = self._path_of(self.made)
                 segment = Segment(self._folder.name, 0, capacity, path)
             except OSError as full:
                 if not self._give_way():
                     reason = full.strerror or str(full)
                     raise SpoolFullError(str(self._folder), reason) from full
             else:
-                self.made += 1
                 self.bytes_held += capacity
                 return segment
 

@@ -18,6 +18,7 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -143,19 +144,24 @@ class Segment:
     def cut(self) -> None:
         """Give back the room that the segment did not need; nothing is appended any more."""
         if self.path is not None and self._is_there():
-            os.truncate(self.path, self.end)
+            with self._told_if_it_fails("cut"):
+                os.truncate(self.path, self.end)
 
     def settle(self) -> None:
         """Name the file as one that the store answered for, now."""
         self.settled_at = monotonic()
+        self.cut()
         if self.path is None or not self._is_there():
             return
-        self.cut()
         # Killed here or before: whoever adopts it sends it once more.
         done = self.path.with_suffix(DONE_SUFFIX)
-        self.path.rename(done)
-        os.utime(done)
-        self.path = done
+        with self._told_if_it_fails("renamed"):
+            try:
+                self.path.rename(done)
+                os.utime(done)
+            finally:
+                if done.exists():  # A failed call may have done its work.
+                    self.path = done
 
     def close(self) -> None:
         """Let go of the memory and the file, which stays."""
@@ -170,7 +176,8 @@ class Segment:
         """Close and remove the file: the store keeps every frame."""
         self.close()
         if self.path is not None:
-            self.path.unlink(missing_ok=True)
+            with self._told_if_it_fails("removed"):
+                self.path.unlink(missing_ok=True)
 
     def _is_there(self) -> bool:
         """Whether nobody has removed the file; what is mapped is still read if somebody did."""
@@ -178,6 +185,14 @@ class Segment:
             return True
         _log.error("the spool segment %s has vanished; no program may remove it", self.path)
         return False
+
+    @contextmanager
+    def _told_if_it_fails(self, what: str) -> Iterator[None]:
+        """Tidying up is never worth an entry: whoever adopts the folder does it then."""
+        try:
+            yield
+        except OSError as failure:
+            _log.warning("the spool segment %s could not be %s: %s", self.path, what, failure)
 
     def _unfold(self) -> mmap.mmap:
         assert self.path is not None, "memory is never folded"
