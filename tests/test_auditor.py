@@ -26,6 +26,7 @@ from claude_max_audit import (
     MessageType,
     OperationType,
     SecuritySeverity,
+    recorder,
 )
 from claude_max_audit.errors import FlushIncompleteError, RedisRefusedError, SpoolFullError
 from claude_max_audit.settings import Settings
@@ -383,9 +384,26 @@ def test_an_auditor_goes_on_in_a_forked_child(auditor: ClaudeMaxAuditor) -> None
     assert len({e.writer_id for e in found}) == 2
 
 
+def test_a_clock_that_steps_back_loses_and_doubles_nothing(
+    auditor: ClaudeMaxAuditor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_now, real_ns = recorder._now, recorder.time_ns
+    ids = [auditor.sync.log_message("a", "b", content=str(n)) for n in range(20)]
+    monkeypatch.setattr(recorder, "_now", lambda zone: real_now(zone) - timedelta(hours=1))
+    monkeypatch.setattr(recorder, "time_ns", lambda: real_ns() - 3_600 * 10**9)
+    ids += [auditor.sync.log_message("a", "b", content=str(n)) for n in range(20, 40)]
+    auditor.sync.flush_all()
+    found = auditor.sync.search_logs({"agent_id": "a"}, limit=100).entries
+    assert {e.entry_id for e in found} == set(ids)
+    assert len(found) == 40
+    in_order = sorted(found, key=lambda e: e.writer_seq)
+    assert [e.content for e in in_order] == [str(n) for n in range(40)]
+    assert in_order[20].timestamp < in_order[19].timestamp
+
+
 _PROGRAM = """
 import sys, time
-from claude_max_audit import ClaudeMaxAuditor
+from claude_max_audit import ClaudeMaxAuditor, recorder
 made = ClaudeMaxAuditor(home=sys.argv[1], redis_url=sys.argv[2], storage_backend="redis")
 for number in range(500):
     print(made.sync.log_message("a", "b", content=str(number)), flush=True)

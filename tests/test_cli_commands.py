@@ -110,6 +110,14 @@ def test_archive_brings_closed_days_and_again_finds_nothing(
     assert Lake(shell.settings).days() == {DAY.date(): 1}
 
 
+def test_archive_tells_which_numbers_of_a_writer_are_missing(
+    shell: Shell, hot: HotStore, make_entry: MakeEntry
+) -> None:
+    keep(hot, *(make_entry(timestamp=DAY, writer_id="w", writer_seq=n) for n in (1, 4, 6)))
+    shell.run("archive")
+    assert "the lake lacks numbers 2 to 3 of writer w, 5 of writer w" in shell.err
+
+
 def test_archive_as_json_tells_each_day(
     shell: Shell, hot: HotStore, make_entry: MakeEntry
 ) -> None:
@@ -132,6 +140,38 @@ def test_archive_carries_what_a_process_that_ended_left_in_the_spool(shell: Shel
     assert status["spool"]["waiting"] == 1
     assert "1 entry in the spool of processes that ended" in status["concerns"][0]
     assert Lake(shell.settings).days() == {DAY.date(): 1}
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_status_tells_what_became_of_every_call(shell: Shell, redis_url: str, lives: bool) -> None:
+    made = ClaudeMaxAuditor(
+        home=shell.settings.home,
+        redis_url=redis_url,
+        storage_backend="redis",
+        overflow="drop",
+        spool_bytes=300_000,
+    )
+    for number in range(100):
+        if number == 5:
+            made.sync.flush_all()
+            made._trail.hot.close()  # type: ignore[union-attr]
+            made._trail._writer.stop(10)  # type: ignore[union-attr]
+        made.sync.log_message("a", "b", content="x" * 10_000)
+    accepted, written, spooled, dropped = made._trail.counts
+    made._trail._spool.note_tally()  # type: ignore[union-attr]
+    if not lives:
+        made.sync.close()
+
+    spool = shell.json("status", code=1)["spool"]
+
+    assert (spool["accepted"], spool["dropped"]) == (accepted, dropped)
+    assert (spool["written"], spool["spooled"]) == (written, spooled)
+    assert dropped > 0
+    assert spooled > 0
+    told = shell.run("status", code=1)
+    assert f"{accepted} accepted = {written} written + {spooled} spooled + {dropped} drop" in told
+    assert f"{dropped} entries dropped" in told
+    made.sync.close()
 
 
 @pytest.mark.parametrize("command", ["archive", "quality", "verify"])

@@ -25,6 +25,7 @@ from audit_flows.job_run import (
 from audit_flows.parameters import ClosedDay
 from audit_flows.stores import Stores, open_stores
 from audit_storage.archive.archive import ArchiveReport, DayReport, archive_closed_days
+from audit_storage.archive.gaps import gaps_told
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.settings import load_settings
 
@@ -111,6 +112,7 @@ def _record(run: JobRun, report: DayReport) -> None:
             "files": report.files,
             "lake_version": report.version,
             "snapshot": report.snapshot,
+            "gaps": [gap._asdict() for gap in report.gaps],
         },
     )
     root = f", root {report.merkle_root[:ROOT_CHARACTERS]}" if report.merkle_root else ""
@@ -118,6 +120,8 @@ def _record(run: JobRun, report: DayReport) -> None:
     known = f", {report.already:,} were there" if report.already else ""
     entries = counted(report.archived, "entry")
     print(f"{report.day}: {entries}, {size(report.bytes)}{known}{bad}{root}")
+    if report.gaps:
+        print(f"{report.day}: the lake lacks numbers {gaps_told(report.gaps)}")
 
 
 def _name(report: ArchiveReport) -> str:

@@ -75,7 +75,6 @@ class Trail:
         self._writer: Writer | None = None
         self._group: GroupCommit | None = None
         self._recorder = Recorder("", settings.max_content_bytes)
-        self._dropped = 0
         self._gap_first = 0
         self._latency_ns = 0
         self._latency_calls = 0
@@ -102,11 +101,10 @@ class Trail:
         """(accepted, written, spooled, dropped) of this process; the first is their sum."""
         spool = self._spool
         if spool is None:
-            return self._dropped, 0, 0, self._dropped
+            return 0, 0, 0, 0
         with spool.lock:
-            # The writer confirms without the lock, so each number is looked at once.
-            appended, written, dropped = spool.appended, spool.confirmed, self._dropped
-        return appended + dropped, written, appended - written, dropped
+            tally = spool.tally()
+        return tally.accepted, tally.written, tally.spooled, tally.dropped
 
     @property
     def mean_latency_ms(self) -> float:
@@ -135,7 +133,7 @@ class Trail:
                 if self.overflow != "drop":
                     recorder.take_back()
                     raise
-                self._dropped += 1
+                spool.dropped += 1
                 self._gap_first = self._gap_first or recorder.last_seq
         if writer is not None:
             writer.notice()
@@ -208,7 +206,6 @@ class Trail:
     def _begin_anew(self) -> None:
         self._spool = self._writer = self._group = None
         self._recorder = Recorder(new_writer_id(), self.settings.max_content_bytes)
-        self._dropped = 0
         self._gap_first = 0
         self._latency_ns = 0
         self._latency_calls = 0

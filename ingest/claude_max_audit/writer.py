@@ -150,6 +150,7 @@ class Writer:
         wait_for_answer()
         self._in_flight.popleft()
         self._spool.confirm(count)
+        self._spool.note_tally()
         self._on_degraded(None)
         with self._progress:
             self._progress.notify_all()
@@ -174,6 +175,7 @@ class Writer:
         self._spool.prepare()
         if now - self._tidied_at >= HOUSEKEEPING_SECONDS:
             self._tidied_at = now
+            self._spool.note_tally()
             if idle and self._spool.keeps:
                 self._sink.check()
             self._spool.tidy()
@@ -221,6 +223,7 @@ class Writer:
         self._wake.clear()
         while not self._stopping and not self._waiting and (left := until - monotonic()) > 0:
             self._wake.wait(min(left, _STEP_SECONDS))
+            self._spool.note_tally()
             self._spool.prepare()
             with suppress(OSError):  # It comes again when the store answers, and is told then.
                 self._spool.tidy(releasing=False)

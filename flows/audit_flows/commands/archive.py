@@ -55,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(place: Workplace, report: Any) -> None:
+    from audit_storage.archive.gaps import gaps_told
+
     if not report.days:
         place.terminal.show("nothing to archive: the lake holds every closed day that Redis has")
         return
@@ -83,6 +85,8 @@ def _show(place: Workplace, report: Any) -> None:
             f"{counted(report.quarantined, 'entry')} did not fit and went to quarantine, with "
             "the reason"
         )
+    if report.gaps:
+        place.terminal.warn(f"the lake lacks numbers {gaps_told(report.gaps)}")
     for day in report.days:
         if day.index_error is not None:
             place.terminal.warn(

@@ -18,6 +18,7 @@ from audit_flows.terminal import fields, listing
 from audit_flows.workplace import Workplace
 from claude_max_audit.errors import AuditError
 from claude_max_audit.spool.survey import SpoolSurvey, survey_spool
+from claude_max_audit.spool.tally import Tally
 
 if TYPE_CHECKING:
     from audit_storage.jobs import JobRecord
@@ -101,7 +102,9 @@ def _look_at_spool(place: Workplace, status: Status, redis_answers: bool) -> Non
     held = place.hot.marked if redis_answers else None
     survey = survey_spool(place.settings.spool_dir, held)
     status.spool = {
-        **asdict(survey),
+        "writers": [{**asdict(one), "tally": _figures(one.tally)} for one in survey.writers],
+        "rejected": survey.rejected,
+        **_figures(survey.tally),
         "entries": survey.entries,
         "waiting": survey.waiting,
         "bytes": survey.bytes,
@@ -112,8 +115,18 @@ def _look_at_spool(place: Workplace, status: Status, redis_answers: bool) -> Non
             f"{counted(orphaned, 'entry')} in the spool of processes that ended; the next "
             "process that logs here, or `claude-audit archive`, carries them"
         )
+    if survey.tally.dropped:
+        status.concerns.append(
+            f"{counted(survey.tally.dropped, 'entry')} dropped, because a spool was full and "
+            'overflow="drop": `claude-audit search --event-type audit_gap` '
+            "names them"
+        )
     if survey.rejected:
         status.concerns.append(_rejected(place, survey))
+
+
+def _figures(tally: Tally) -> dict[str, int]:
+    return {**tally._asdict(), "spooled": tally.spooled}
 
 
 def _rejected(place: Workplace, survey: SpoolSurvey) -> str:
@@ -185,6 +198,7 @@ def _show(place: Workplace, status: Status) -> None:
                 ("home", status.home),
                 ("Redis", _redis_line(status.redis)),
                 ("spool", _spool_line(status.spool)),
+                *([("calls", _calls_line(status.spool))] if status.spool["writers"] else []),
                 ("lake", _lake_line(status.lake)),
             ]
         )
@@ -222,6 +236,14 @@ def _spool_line(spool: dict[str, Any]) -> str:
     else:
         told += f"{count(spool['waiting'])} of them not in Redis yet"
     return f"{told} ({counted(len(spool['writers']), 'writer')}, {size(spool['bytes'])})"
+
+
+def _calls_line(spool: dict[str, Any]) -> str:
+    """What became of every call of the writers whose folders are here."""
+    return (
+        f"{count(spool['accepted'])} accepted = {count(spool['written'])} written + "
+        f"{count(spool['spooled'])} spooled + {count(spool['dropped'])} dropped"
+    )
 
 
 def _lake_line(lake: dict[str, Any]) -> str:

@@ -63,6 +63,8 @@ def adopt_dead_writers(directory: Path, sink: Sink) -> Adopted:
                 remains = True
             finally:
                 os.close(lock_fd)
+        except FileNotFoundError:
+            continue  # Carried and removed by another process meanwhile.
         except OSError as failure:
             _log.warning("the spool folder %s cannot be adopted: %s", folder, failure)
     if carried:

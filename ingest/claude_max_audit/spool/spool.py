@@ -19,6 +19,7 @@ from claude_max_audit.spool.folder import claim_folder, remove_folder, sync_fold
 from claude_max_audit.spool.kept import Kept
 from claude_max_audit.spool.room import Room
 from claude_max_audit.spool.segment import HEADER_BYTES, Segment, number_of
+from claude_max_audit.spool.tally import Tally, note_tally
 
 _RENEW_SECONDS = 600.0
 """Age at which a segment with room left is given up, so that no answered entry stays long."""
@@ -28,7 +29,8 @@ class Spool:
     """An ordered queue of canonical bytes on disk (or in memory), written and read in place.
 
     `appended` and `confirmed` count this spool's entries from 1; what lies between them is
-    not in the store. Only the writer thread calls `read`, `confirm`, `rewind` and `tidy`.
+    not in the store. `dropped` counts those that the owner gave up for want of room. Only the
+    writer thread calls `read`, `confirm`, `rewind` and `tidy`.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class Spool:
         self.lock = threading.Lock()
         self.appended = 0
         self.confirmed = 0
+        self.dropped = 0
+        self._noted = Tally(0, 0, 0)
         self._synced = synced
         self._segments: deque[Segment] = deque()
         self._kept = Kept(keep_seconds, keep_bytes)
@@ -78,6 +82,20 @@ class Spool:
     def pending(self) -> int:
         """Entries that the store has not confirmed."""
         return self.appended - self.confirmed
+
+    def tally(self) -> Tally:
+        """What was accepted and where it is, at one moment (call with `lock` held)."""
+        # The writer confirms without the lock, so each number is looked at once.
+        appended, written, dropped = self.appended, self.confirmed, self.dropped
+        return Tally(appended + dropped, written, dropped)
+
+    def note_tally(self) -> None:
+        """Have the tally where others can read it, if it has changed."""
+        with self.lock:
+            tally = self.tally()
+        if self._lock_fd >= 0 and tally != self._noted:
+            note_tally(self._lock_fd, tally)
+            self._noted = tally
 
     @property
     def bytes_held(self) -> int:
@@ -214,6 +232,7 @@ class Spool:
 
     def close(self) -> None:
         """Let go of everything; what the store may lack or lose stays for who comes next."""
+        self.note_tally()
         with self._files:
             if self.pending == 0:
                 for segment in self._segments:

@@ -17,6 +17,7 @@ from claude_max_audit.spool.folder import (
     writer_folders,
 )
 from claude_max_audit.spool.segment import Unfit, number_of, read_frames
+from claude_max_audit.spool.tally import Tally, tally_of
 
 Held = Callable[[str], int]
 """Tells the newest number of a writer that the store holds; 0: none."""
@@ -27,6 +28,7 @@ class SpooledWriter:
     """One writer's folder. `waiting` are the entries that the store has not answered for.
 
     None where the store was not there to be asked: what it answered for stays a while too.
+    `tally` then goes by what the writer knew; it is of the writer's whole life.
     """
 
     writer_id: str
@@ -34,6 +36,7 @@ class SpooledWriter:
     entries: int
     waiting: int | None
     bytes: int
+    tally: Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,12 @@ class SpoolSurvey:
         return sum(known) if len(known) == len(self.writers) else None
 
     @property
+    def tally(self) -> Tally:
+        """Calls that were accepted, and where they are: of all writers with a folder here."""
+        sums = [sum(numbers) for numbers in zip(*(w.tally for w in self.writers), strict=True)]
+        return Tally(*sums) if sums else Tally(0, 0, 0)
+
+    @property
     def bytes(self) -> int:
         """Bytes on the disk, reserved ones included."""
         return sum(writer.bytes for writer in self.writers)
@@ -71,7 +80,7 @@ def survey_spool(directory: Path, held: Held | None) -> SpoolSurvey:
 
 def _survey(folder: Path, held: Held | None) -> SpooledWriter:
     answered = None if held is None else held(folder.name)
-    entries = waiting = size = 0
+    entries = waiting = size = newest = 0
     for segment in segments_in(folder):
         try:
             size += segment.stat().st_size
@@ -79,11 +88,23 @@ def _survey(folder: Path, held: Held | None) -> SpooledWriter:
         except FileNotFoundError:  # released meanwhile: the store has it
             continue
         entries += len(numbers)
+        newest = max(newest, *numbers, 0)
         waiting += sum(number > (answered or 0) for number in numbers)
-    unknown = answered is None and entries > 0
+    known = None if answered is None and entries > 0 else waiting
     return SpooledWriter(
-        folder.name, _is_alive(folder), entries, None if unknown else waiting, size
+        folder.name, _is_alive(folder), entries, known, size, _tally(folder, newest, known)
     )
+
+
+def _tally(folder: Path, newest: int, waiting: int | None) -> Tally:
+    """What the writer noted, and what its segments and the store know beyond that."""
+    try:
+        noted = tally_of(folder)
+    except FileNotFoundError:  # removed meanwhile: all is in the store
+        noted = Tally(newest, newest, 0)
+    accepted = max(noted.accepted, newest)
+    written = noted.written if waiting is None else accepted - noted.dropped - waiting
+    return Tally(accepted, max(written, 0), noted.dropped)
 
 
 def _is_alive(folder: Path) -> bool:

@@ -17,6 +17,8 @@ from audit_storage.lake.delta_log import answering
 from audit_storage.lake.plan import LakeFile, files_for_day
 from audit_storage.lake.view import LakeView
 
+_TOLD = 5
+
 
 class Gap(NamedTuple):
     """Numbers of one writer, both ends inclusive, that no row of the lake has."""
@@ -24,6 +26,12 @@ class Gap(NamedTuple):
     writer_id: str
     first_seq: int
     last_seq: int
+
+    def __str__(self) -> str:
+        numbers = str(self.first_seq)
+        if self.last_seq > self.first_seq:
+            numbers += f" to {self.last_seq}"
+        return f"{numbers} of writer {self.writer_id}"
 
 
 def gaps_of_day(view: LakeView, day: date) -> tuple[Gap, ...]:
@@ -62,6 +70,12 @@ def gaps_between(numbers: pl.DataFrame) -> tuple[Gap, ...]:
         Gap(writer, before + 1, number - 1)
         for writer, number, before in found.select("writer_id", "writer_seq", "before").rows()
     )
+
+
+def gaps_told(gaps: Sequence[Gap]) -> str:
+    """The gaps in one line of a log; beyond the first ones their number."""
+    told = ", ".join(map(str, gaps[:_TOLD]))
+    return told if len(gaps) <= _TOLD else f"{told}, and {len(gaps) - _TOLD} more gaps"
 
 
 def _numbers(view: LakeView, files: Sequence[LakeFile], condition: pl.Expr) -> pl.DataFrame:
