@@ -19,7 +19,7 @@ BENCH_ARGS ?=
 help:
 	@echo 'make demo [INPUT=path]  the whole trail on a day of agent traffic (or on your own file)'
 	@echo 'make test               every test, the built wheel included'
-	@echo 'make fault              hundreds of kills, cuts and failing disks, ten minutes of them'
+	@echo 'make fault              hundreds of kills, cuts and failing disks; fifteen minutes'
 	@echo 'make lint               style, types and the direction of imports'
 	@echo 'make bench              every figure beside what it is measured against (BENCH_ARGS=--quick)'
 	@echo 'make lock               requirements.lock and -bench.lock anew from pyproject.toml'

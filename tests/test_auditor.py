@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -333,31 +332,18 @@ async def test_the_other_durabilities_log_too(settings: Settings, durability: st
     await made.aclose()
 
 
-def _child_logs(home: Path, url: str, agent: str) -> None:
-    made = ClaudeMaxAuditor(home=home, redis_url=url, storage_backend="redis")
-    for number in range(3):
-        made.sync.log_message(agent, "b", content=str(number))
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_children_log_for_themselves(
     settings: Settings, auditor: ClaudeMaxAuditor, method: str
 ) -> None:
-    auditor.sync.log_message("parent", "b", content="before")
-    context: Any = multiprocessing.get_context(method)
-    children = [
-        context.Process(target=_child_logs, args=(settings.home, settings.redis_url, f"c{n}"))
-        for n in range(2)
-    ]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join(60)
-        assert child.exitcode == 0
-    auditor.sync.flush_all()
+    program = Path(__file__).with_name("children_program.py")
+    subprocess.run(
+        [sys.executable, program, method, str(settings.redis_url), settings.home], check=True
+    )
     found = auditor.sync.search_logs({}, limit=100)
     assert found.total_count == 7
     assert len({e.entry_id for e in found.entries}) == 7
+    assert len({e.writer_id for e in found.entries}) == 3
 
 
 def test_an_auditor_goes_on_in_a_forked_child(auditor: ClaudeMaxAuditor) -> None:
@@ -387,10 +373,10 @@ def test_an_auditor_goes_on_in_a_forked_child(auditor: ClaudeMaxAuditor) -> None
 def test_a_clock_that_steps_back_loses_and_doubles_nothing(
     auditor: ClaudeMaxAuditor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real_now, real_ns = recorder._now, recorder.time_ns
+    real_now = recorder._now
     ids = [auditor.sync.log_message("a", "b", content=str(n)) for n in range(20)]
     monkeypatch.setattr(recorder, "_now", lambda zone: real_now(zone) - timedelta(hours=1))
-    monkeypatch.setattr(recorder, "time_ns", lambda: real_ns() - 3_600 * 10**9)
+    monkeypatch.setattr(recorder, "time_ns", lambda: time.time_ns() - 3_600 * 10**9)
     ids += [auditor.sync.log_message("a", "b", content=str(n)) for n in range(20, 40)]
     auditor.sync.flush_all()
     found = auditor.sync.search_logs({"agent_id": "a"}, limit=100).entries
