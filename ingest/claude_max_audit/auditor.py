@@ -16,11 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial, wraps
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, TypeVarTuple, cast
 
 from claude_max_audit.entry_id import EntryId
 from claude_max_audit.errors import SpoolFullError
 from claude_max_audit.hot.address import open_hot_store
+from claude_max_audit.recorder import Made, Recorder
 from claude_max_audit.settings import (
     BATCH_SIZE,
     COLD_STORAGE_YEARS,
@@ -29,10 +30,10 @@ from claude_max_audit.settings import (
 )
 from claude_max_audit.sync_auditor import FULL_PAUSE_SECONDS, SyncAuditor
 from claude_max_audit.trail import DURABILITIES, OVERFLOWS, STORAGE_BACKENDS, Trail
-from claude_max_audit.vocabulary import AuditEntryType
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Given = TypeVarTuple("Given")
 
 _ASIDE_THREADS = 4
 """Threads for calls that wait for a store: enough for a dashboard beside an export."""
@@ -76,8 +77,8 @@ def _asks(
 class _AtOnce(SyncAuditor):
     """The same `log_*` without any waiting: the event loop does that its own way."""
 
-    def _keep(self, entry_type: AuditEntryType, agent_id: str, fields: dict[str, Any]) -> EntryId:
-        return self._trail.record(entry_type, agent_id, fields)
+    def _keep(self, make: Callable[[Recorder, *Given], Made], *given: *Given) -> EntryId:
+        return self._trail.record(make, *given)
 
 
 class BatchQueue:

@@ -34,33 +34,36 @@ class EntryId(str):
         return EntryId, (str(self), self.citation)
 
 
-def _random_parts() -> Iterator[tuple[str, str, str]]:
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+
+
+def _random_ends() -> Iterator[str]:
     """Yield the three random groups of a version 7 UUID, version and variant bits set."""
     while True:
         pool = os.urandom(10 * _POOL_IDS).hex()
         for at in range(0, len(pool), 20):
-            variant = "89ab"[int(pool[at], 16) & 3]
-            yield (
-                "7" + pool[at + 1 : at + 4],
-                variant + pool[at + 4 : at + 7],
-                pool[at + 8 : at + 20],
-            )
+            groups = pool[at + 1 : at + 4], pool[at + 4 : at + 7], pool[at + 8 : at + 20]
+            yield f"-7{groups[0]}-{_VARIANT[pool[at]]}{groups[1]}-{groups[2]}"
 
 
-_parts = _random_parts()
+_ends = _random_ends()
+_newest_stamp = (0, "00000000-0000")
 
 
 def new_uuid7(epoch_ms: int) -> str:
     """Return a new UUIDv7 for this moment (milliseconds since 1970-01-01 UTC)."""
-    a, b, c = next(_parts)
-    stamp = f"{epoch_ms:012x}"
-    return f"{stamp[:8]}-{stamp[8:]}-{a}-{b}-{c}"
+    global _newest_stamp
+    at, stamp = _newest_stamp
+    if at != epoch_ms:
+        stamp = f"{epoch_ms >> 16:08x}-{epoch_ms & 0xFFFF:04x}"
+        _newest_stamp = epoch_ms, stamp
+    return stamp + next(_ends)
 
 
 def forget_pool() -> None:
     """Throw the fetched randomness away; a forked child calls it before its first id."""
-    global _parts
-    _parts = _random_parts()
+    global _ends
+    _ends = _random_ends()
 
 
 def is_uuid(text: str) -> bool:

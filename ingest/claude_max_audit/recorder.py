@@ -20,8 +20,9 @@ from claude_max_audit import arguments
 from claude_max_audit.arguments import identifier, optional_identifier, word
 from claude_max_audit.citation import CITATION_PREFIX
 from claude_max_audit.entry import SCHEMA_VERSION, AuditEntry
-from claude_max_audit.entry_id import is_uuid, new_uuid7
+from claude_max_audit.entry_id import EntryId, is_uuid, new_uuid7
 from claude_max_audit.settings import MAX_CONTENT_BYTES
+from claude_max_audit.stencil import Stencil
 from claude_max_audit.vocabulary import (
     UNKNOWN_SWARM,
     AuditEntryType,
@@ -34,6 +35,24 @@ from claude_max_audit.vocabulary import (
 _STANDARD = Retention.STANDARD
 _PREFIX_OF = {kind: f"{CITATION_PREFIX}{kind.value}/" for kind in AuditEntryType}
 _now = datetime.now
+
+Made = tuple[EntryId, bytes]
+"""A new entry: its id, and its canonical bytes, which are all that is kept of it."""
+
+Envelope = tuple[Any, ...]
+"""What the messages between two agents have in common, in the order of `ENVELOPE_FIELDS`."""
+
+ENVELOPE_FIELDS = (
+    "from_agent",
+    "to_agent",
+    "message_type",
+    "swarm_id",
+    "from_swarm",
+    "to_swarm",
+    "session_id",
+)
+_MOST_STENCILS = 1_000
+"""Kept at once; an agent talks to fewer. Each takes about a kilobyte."""
 
 
 def new_writer_id() -> str:
@@ -52,10 +71,46 @@ class Recorder:
         self.writer_id = writer_id
         self.last_seq = 0
         self._max_content_bytes = max_content_bytes
+        self._stencils: dict[Envelope, Stencil] = {}
 
     def take_back(self) -> None:
         """Give the newest number back: its entry was not kept."""
         self.last_seq -= 1
+
+    def made(
+        self, entry_type: AuditEntryType, agent_id: str, fields: dict[str, Any]
+    ) -> Made:
+        """Make any entry as `make` does; returns its id and its canonical bytes."""
+        entry = self.make(entry_type, agent_id, **fields)
+        return EntryId(entry.entry_id, entry.citation), encode_canonical(entry)
+
+    def made_message(self, envelope: Envelope, content: str) -> Made:
+        """The same for a message without a time, metadata, retention or parent of its own.
+
+        Only the first message of an envelope is checked whole and encoded field by field.
+        """
+        try:
+            stencil = self._stencils.get(envelope)
+        except TypeError:  # Something that cannot even be a key: the check names it.
+            stencil = None
+        if stencil is None:
+            entry = self.make(
+                AuditEntryType.MESSAGE,
+                identifier("from_agent", envelope[0]),
+                content=content,
+                **dict(zip(ENVELOPE_FIELDS, envelope, strict=True)),
+            )
+            if len(self._stencils) >= _MOST_STENCILS:
+                self._stencils.clear()
+            self._stencils[envelope] = Stencil(entry)
+            return EntryId(entry.entry_id, entry.citation), encode_canonical(entry)
+        content = arguments.text("content", content, self._max_content_bytes)
+        epoch_us = time_ns() // 1_000
+        entry_id = new_uuid7(epoch_us // 1_000)
+        seq = self.last_seq + 1
+        canonical = stencil.fill(entry_id, _rfc3339(epoch_us), content, seq)
+        self.last_seq = seq
+        return EntryId(entry_id, stencil.citation_prefix + entry_id), canonical
 
     def make(
         self,
@@ -142,6 +197,20 @@ class Recorder:
         )
         self.last_seq = seq
         return entry
+
+
+_newest_second = (0, "1970-01-01T00:00:00")
+
+
+def _rfc3339(epoch_us: int) -> str:
+    """A moment as it stands in an entry's JSON: no fraction when there is none."""
+    global _newest_second
+    second, fraction = divmod(epoch_us, 1_000_000)
+    at, text = _newest_second
+    if at != second:
+        text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        _newest_second = second, text
+    return f"{text}.{fraction:06d}Z" if fraction else f"{text}Z"
 
 
 encode_canonical = msgspec.json.Encoder().encode

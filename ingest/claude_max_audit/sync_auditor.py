@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVarTuple
 
 from claude_max_audit import arguments, asking
 from claude_max_audit.entry_id import EntryId
 from claude_max_audit.errors import SpoolFullError
 from claude_max_audit.query import DEFAULT_LIMIT
+from claude_max_audit.recorder import Made, Recorder
 from claude_max_audit.results import AuditQueryResult, PerformanceMetrics
 from claude_max_audit.trail import Trail
 from claude_max_audit.vocabulary import (
@@ -26,6 +27,8 @@ from claude_max_audit.vocabulary import (
     Retention,
     SecuritySeverity,
 )
+
+Given = TypeVarTuple("Given")
 
 _security_log = logging.getLogger("claude_max_audit.security")
 _LEVELS = {
@@ -64,14 +67,21 @@ class SyncAuditor:
 
         Between two different swarms the entry gets both and `metadata["cross_swarm"]`.
         """
+        content = arguments.required_text("content", content)
+        if metadata is None and retention is None and timestamp is None and parent_id is None:
+            envelope = (
+                from_agent, to_agent, message_type, swarm_id, from_swarm, to_swarm, session_id,
+            )  # fmt: skip
+            return self._keep(Recorder.made_message, envelope, content)
         return self._keep(
+            Recorder.made,
             AuditEntryType.MESSAGE,
             arguments.identifier("from_agent", from_agent),
             {
                 "from_agent": from_agent,
                 "to_agent": to_agent,
                 "message_type": message_type,
-                "content": arguments.required_text("content", content),
+                "content": content,
                 "swarm_id": swarm_id,
                 "from_swarm": from_swarm,
                 "to_swarm": to_swarm,
@@ -103,6 +113,7 @@ class SyncAuditor:
         `context_window_size` is the window's size in tokens, `content` a description.
         """
         return self._keep(
+            Recorder.made,
             AuditEntryType.CONTEXT_ACCESS,
             agent_id,
             {
@@ -141,6 +152,7 @@ class SyncAuditor:
         if citation is not None:
             said["source_citation"] = arguments.required_text("citation", citation)
         return self._keep(
+            Recorder.made,
             AuditEntryType.DECISION,
             agent_id,
             {
@@ -176,6 +188,7 @@ class SyncAuditor:
         grave = arguments.word("severity", severity, SecuritySeverity)
         kind = arguments.identifier("event_type", event_type)
         entry_id = self._keep(
+            Recorder.made,
             AuditEntryType.SECURITY_EVENT,
             agent_id,
             {
@@ -211,6 +224,7 @@ class SyncAuditor:
     ) -> EntryId:
         """Log one measured value, in `unit`."""
         return self._keep(
+            Recorder.made,
             AuditEntryType.PERFORMANCE_METRIC,
             agent_id,
             {
@@ -234,7 +248,7 @@ class SyncAuditor:
         `entry_id` may be given, so that importing the same source twice gives the same id.
         """
         kind = arguments.word("entry_type", entry_type, AuditEntryType)
-        return self._keep(kind, agent_id, fields)
+        return self._keep(Recorder.made, kind, agent_id, fields)
 
     def search_logs(
         self,
@@ -284,11 +298,11 @@ class SyncAuditor:
         """Flush within a few seconds and stop; what is left is safe in the spool."""
         self._trail.close()
 
-    def _keep(self, entry_type: AuditEntryType, agent_id: str, fields: dict[str, Any]) -> EntryId:
+    def _keep(self, make: Callable[[Recorder, *Given], Made], *given: *Given) -> EntryId:
         """Record, waiting for room and for the disk where that was asked for."""
         while True:
             try:
-                entry_id = self._trail.record(entry_type, agent_id, fields)
+                entry_id = self._trail.record(make, *given)
                 break
             except SpoolFullError:
                 if self._trail.overflow != "block":

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from time import perf_counter_ns
-from typing import Any
+from typing import TypeVarTuple
 
 from claude_max_audit.cold_tier import ColdTier, load_cold_tier
 from claude_max_audit.entry import AuditEntry
@@ -24,7 +25,7 @@ from claude_max_audit.errors import (
 )
 from claude_max_audit.hot.store import HotStore
 from claude_max_audit.process_life import finish_with_multiprocessing, watch_over
-from claude_max_audit.recorder import Recorder, encode_canonical, new_writer_id
+from claude_max_audit.recorder import Made, Recorder, encode_canonical, new_writer_id
 from claude_max_audit.settings import (
     EXIT_FLUSH_SECONDS,
     LAKE_BATCH,
@@ -39,6 +40,8 @@ from claude_max_audit.spool.kept import LOSS_SECONDS
 from claude_max_audit.spool.spool import Spool
 from claude_max_audit.vocabulary import AuditEntryType, SecuritySeverity
 from claude_max_audit.writer import Writer
+
+Given = TypeVarTuple("Given")
 
 _log = logging.getLogger("claude_max_audit")
 
@@ -111,8 +114,8 @@ class Trail:
         """Mean milliseconds of a `record` call, over a sample of all calls."""
         return self._latency_ns / self._latency_calls / 1e6 if self._latency_calls else 0.0
 
-    def record(self, entry_type: AuditEntryType, agent_id: str, fields: dict[str, Any]) -> EntryId:
-        """Check, number and keep one entry; in the spool on return (see `Recorder.make`).
+    def record(self, make: Callable[[Recorder, *Given], Made], *given: *Given) -> EntryId:
+        """Check, number and keep one entry that `make` makes; in the spool on return.
 
         Raises `TypeError` or `ValueError` for what does not fit, and `SpoolFullError` when
         nothing more can be kept; nothing half-logged remains. With `overflow="drop"` a full
@@ -126,9 +129,9 @@ class Trail:
             recorder, writer = self._recorder, self._writer
             if self._gap_first:
                 self._tell_gap(spool)
-            entry = recorder.make(entry_type, agent_id, **fields)
+            entry_id, canonical = make(recorder, *given)
             try:
-                spool.append(encode_canonical(entry))
+                spool.append(canonical)
             except SpoolFullError:
                 if self.overflow != "drop":
                     recorder.take_back()
@@ -140,7 +143,7 @@ class Trail:
         if not recorder.last_seq % _LATENCY_SAMPLE:
             self._latency_ns += perf_counter_ns() - started
             self._latency_calls += 1
-        return EntryId(entry.entry_id, entry.citation)
+        return entry_id
 
     def commit_point(self) -> tuple[GroupCommit, int] | None:
         """Return what to wait for until the newest entry is on disk; None if nobody asked."""
