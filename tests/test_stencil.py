@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -38,19 +40,27 @@ def entry_of(canonical: bytes) -> AuditEntry:
     return entry
 
 
-@given(envelope=ENVELOPE, said=st.lists(SAID, min_size=2, max_size=4))
+METADATA: st.SearchStrategy[dict[str, Any] | None] = st.none() | st.dictionaries(
+    SAID | st.sampled_from(["citation", "retention"]),
+    st.none() | st.integers(-9, 9) | SAID | st.sampled_from(["permanent", "standard"]),
+    max_size=3,
+).filter(lambda extra: extra.get("retention", "standard") in ("permanent", "standard"))
+
+
+@given(envelope=ENVELOPE, said=st.lists(st.tuples(SAID, METADATA), min_size=2, max_size=4))
 def test_each_message_is_what_the_whole_way_makes(
-    envelope: tuple[object, ...], said: list[str]
+    envelope: tuple[object, ...], said: list[tuple[str, dict[str, object] | None]]
 ) -> None:
     quick, whole = Recorder("0123456789abcdef"), Recorder("0123456789abcdef")
-    for content in said:
-        made, canonical = quick.made_message(envelope, content)
+    for content, metadata in said:
+        made, canonical = quick.made_message(envelope, content, metadata)
         entry = entry_of(canonical)
         fields = dict(zip(ENVELOPE_FIELDS, envelope, strict=True))
         expected = whole.make(
             AuditEntryType.MESSAGE,
             envelope[0],  # type: ignore[arg-type]
             content=content,
+            metadata=metadata,
             entry_id=str(made),
             **fields,  # type: ignore[arg-type]
         )
@@ -69,9 +79,9 @@ def test_times_are_written_as_the_encoder_does(
 ) -> None:
     made = Recorder("0123456789abcdef")
     envelope = ("a", "b", "inform", None, None, None, None)
-    made.made_message(envelope, "cuts the stencil")
+    made.made_message(envelope, "cuts the stencil", None)
     monkeypatch.setattr(recording, "time_ns", lambda: (1_764_000_000 * 10**6 + fraction) * 1_000)
-    _, canonical = made.made_message(envelope, "x")
+    _, canonical = made.made_message(envelope, "x", {})
     assert entry_of(canonical).timestamp.microsecond == fraction
 
 
@@ -90,10 +100,10 @@ def test_what_does_not_fit_is_named_before_and_after_the_first_message(
     envelope: tuple[object, ...], content: str, error: type[Exception], says: str
 ) -> None:
     made = Recorder("0123456789abcdef", max_content_bytes=100)
-    made.made_message(("a", "b", "inform", None, None, None, None), "cuts the stencil")
+    made.made_message(("a", "b", "inform", None, None, None, None), "cuts the stencil", None)
     for _ in range(2):
         with pytest.raises(error, match=says):
-            made.made_message(envelope, content)
+            made.made_message(envelope, content, None)
     assert made.last_seq == 1, "no number was used"
 
 
@@ -101,5 +111,5 @@ def test_stencils_do_not_grow_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "_MOST_STENCILS", 3)
     made = Recorder("0123456789abcdef")
     for number in range(20):
-        made.made_message((f"a{number}", "b", "inform", None, None, None, None), "x")
+        made.made_message((f"a{number}", "b", "inform", None, None, None, None), "x", None)
         assert len(made._stencils) <= 3

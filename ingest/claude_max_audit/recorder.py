@@ -84,8 +84,10 @@ class Recorder:
         entry = self.make(entry_type, agent_id, **fields)
         return EntryId(entry.entry_id, entry.citation), encode_canonical(entry)
 
-    def made_message(self, envelope: Envelope, content: str) -> Made:
-        """The same for a message without a time, metadata, retention or parent of its own.
+    def made_message(
+        self, envelope: Envelope, content: str, metadata: Mapping[str, Any] | None
+    ) -> Made:
+        """The same for a message without a time, retention or parent of its own.
 
         Only the first message of an envelope is checked whole and encoded field by field.
         """
@@ -93,24 +95,36 @@ class Recorder:
             stencil = self._stencils.get(envelope)
         except TypeError:  # Something that cannot even be a key: the check names it.
             stencil = None
-        if stencil is None:
-            entry = self.make(
-                AuditEntryType.MESSAGE,
-                identifier("from_agent", envelope[0]),
-                content=content,
-                **dict(zip(ENVELOPE_FIELDS, envelope, strict=True)),
-            )
-            if len(self._stencils) >= _MOST_STENCILS:
-                self._stencils.clear()
-            self._stencils[envelope] = Stencil(entry)
-            return EntryId(entry.entry_id, entry.citation), encode_canonical(entry)
+        if stencil is None or (metadata and "retention" in metadata):
+            return self._first_message(envelope, content, metadata)
         content = arguments.text("content", content, self._max_content_bytes)
+        encoded_metadata = arguments.metadata_json("metadata", metadata)
         epoch_us = time_ns() // 1_000
         entry_id = new_uuid7(epoch_us // 1_000)
         seq = self.last_seq + 1
-        canonical = stencil.fill(entry_id, _rfc3339(epoch_us), content, seq)
+        canonical = stencil.fill(
+            entry_id, _rfc3339(epoch_us), content, encoded_metadata, seq
+        )
         self.last_seq = seq
         return EntryId(entry_id, stencil.citation_prefix + entry_id), canonical
+
+    def _first_message(
+        self, envelope: Envelope, content: str, metadata: Mapping[str, Any] | None
+    ) -> Made:
+        """Make a message the whole way, and cut a stencil for those of its envelope."""
+        entry = self.make(
+            AuditEntryType.MESSAGE,
+            identifier("from_agent", envelope[0]),
+            content=content,
+            metadata=metadata,
+            **dict(zip(ENVELOPE_FIELDS, envelope, strict=True)),
+        )
+        if len(entry.swarm_ids) == 1 and entry.retention is _STANDARD:
+            if len(self._stencils) >= _MOST_STENCILS:
+                self._stencils.clear()
+            bare = msgspec.structs.replace(entry, metadata_json=arguments.NO_METADATA)
+            self._stencils[envelope] = Stencil(bare)
+        return EntryId(entry.entry_id, entry.citation), encode_canonical(entry)
 
     def make(
         self,

@@ -1,9 +1,9 @@
 """A stencil: the canonical bytes of one kind of message, cut where the next one differs.
 
-Agents say much to few: of an entry's two dozen fields only id, times, content and number are
-new from one message of a pair of agents to the next. The recorder makes the first one with
-every check, cuts a stencil from its bytes, and fills that in for the others. The bytes are the
-same as if each had been encoded whole.
+Agents say much to few: of an entry's two dozen fields only id, times, content, metadata and
+number are new from one message of a pair of agents to the next. The recorder makes the first
+one with every check, cuts a stencil from its bytes, and fills that in for the others. The
+bytes are the same as if each had been encoded whole.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Stencil:
     __slots__ = ("_pieces", "citation_prefix")
 
     def __init__(self, entry: AuditEntry) -> None:
-        """Cut a stencil from a message that happened when it was recorded, without extras."""
+        """Cut a stencil from a message without metadata that happened when it was recorded."""
         self.citation_prefix = entry.citation.removesuffix(entry.entry_id)
         rest = entry.canonical_bytes()
         pieces: list[bytes] = []
@@ -33,6 +33,7 @@ class Stencil:
             (b"content", entry.content),
             (b"content_hash", entry.content_hash),
             (b"size_bytes", entry.size_bytes),
+            (b"metadata", entry.metadata_json),
             (b"citation", entry.citation),
             (b"recorded_at", entry.recorded_at),
             (b"writer_seq", entry.writer_seq),
@@ -44,9 +45,11 @@ class Stencil:
         first, *between = pieces
         self._pieces = (first, *between, rest)
 
-    def fill(self, entry_id: str, moment: str, content: str, writer_seq: int) -> bytes:
+    def fill(
+        self, entry_id: str, moment: str, content: str, metadata: msgspec.Raw, writer_seq: int
+    ) -> bytes:
         """The canonical bytes of the next message; `moment` is RFC 3339 in UTC."""
-        start, at, text, digest, size, citation, recorded, number, end = self._pieces
+        start, at, text, digest, size, extra, citation, recorded, number, end = self._pieces
         content_bytes = content.encode()
         quoted_id = b'"%b"' % entry_id.encode()
         quoted_moment = b'"%b"' % moment.encode()
@@ -62,6 +65,8 @@ class Stencil:
                 b'"%b"' % sha256(content_bytes).hexdigest().encode(),
                 size,
                 b"%d" % len(content_bytes),
+                extra,
+                metadata,
                 citation,
                 b'"%b"' % (self.citation_prefix + entry_id).encode(),
                 recorded,

@@ -68,11 +68,11 @@ class SyncAuditor:
         Between two different swarms the entry gets both and `metadata["cross_swarm"]`.
         """
         content = arguments.required_text("content", content)
-        if metadata is None and retention is None and timestamp is None and parent_id is None:
+        if retention is None and timestamp is None and parent_id is None:
             envelope = (
                 from_agent, to_agent, message_type, swarm_id, from_swarm, to_swarm, session_id,
             )  # fmt: skip
-            return self._keep(Recorder.made_message, envelope, content)
+            return self._keep(Recorder.made_message, envelope, content, metadata)
         return self._keep(
             Recorder.made,
             AuditEntryType.MESSAGE,

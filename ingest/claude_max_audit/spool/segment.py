@@ -196,8 +196,11 @@ class Segment:
 
     def _unfold(self) -> mmap.mmap:
         assert self.path is not None, "memory is never folded"
-        with self.path.open("rb") as file:
-            self._bytes = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._bytes = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
+        finally:
+            os.close(fd)
         return self._bytes
 
 

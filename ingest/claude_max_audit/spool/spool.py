@@ -11,11 +11,14 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
 from claude_max_audit.settings import KEEP_BYTES, KEEP_SECONDS, SEGMENT_BYTES, SPOOL_BYTES
 from claude_max_audit.spool.folder import claim_folder, remove_folder, sync_folder
+from claude_max_audit.spool.full import FullSegments
 from claude_max_audit.spool.kept import Kept
 from claude_max_audit.spool.room import Room
 from claude_max_audit.spool.segment import HEADER_BYTES, Segment, number_of
@@ -54,6 +57,7 @@ class Spool:
         self.writer_id = writer_id
         self.folder = directory / writer_id
         self.lock = threading.Lock()
+        self.waits_for_lock = False
         self.appended = 0
         self.confirmed = 0
         self.dropped = 0
@@ -68,7 +72,7 @@ class Spool:
             segment_bytes=segment_bytes,
             kept=self._kept,
         )
-        self._full: list[Segment] = []
+        self._full = FullSegments()
         self._unsynced: list[Segment] = []
         self._folder_synced = 0
         self._unsure: tuple[int, OSError] | None = None
@@ -84,15 +88,15 @@ class Spool:
         return self.appended - self.confirmed
 
     def tally(self) -> Tally:
-        """What was accepted and where it is, at one moment (call with `lock` held)."""
-        # The writer confirms without the lock, so each number is looked at once.
-        appended, written, dropped = self.appended, self.confirmed, self.dropped
+        """What was accepted and where it is; of one moment if called with `lock` held."""
+        # Each number is looked at once, for it may change meanwhile: what is written first,
+        # which is never more than what is appended.
+        written, dropped, appended = self.confirmed, self.dropped, self.appended
         return Tally(appended + dropped, written, dropped)
 
     def note_tally(self) -> None:
         """Have the tally where others can read it, if it has changed."""
-        with self.lock:
-            tally = self.tally()
+        tally = self.tally()
         if self._lock_fd >= 0 and tally != self._noted:
             note_tally(self._lock_fd, tally)
             self._noted = tally
@@ -125,7 +129,7 @@ class Spool:
     def sync(self) -> None:
         """Put everything appended so far onto the disk; `failure_of` says what went wrong."""
         with self._files:  # Meanwhile no segment is folded or removed.
-            with self.lock:
+            with self._its_turn():
                 unsynced, made = list(self._unsynced), self._room.made
             try:
                 for segment in unsynced:
@@ -134,10 +138,10 @@ class Spool:
                     sync_folder(self.folder)
                     self._folder_synced = made
             except OSError as failure:
-                with self.lock:
+                with self._its_turn():
                     self._unsure = self.appended, failure
                     self._renewing = True
-            with self.lock:
+            with self._its_turn():
                 newest = self._segments[-1] if self._segments else None
                 self._unsynced = [s for s in self._unsynced if s is newest or s not in unsynced]
 
@@ -161,7 +165,7 @@ class Spool:
             if segment is None or self._offset >= segment.end:
                 if not self._advance():
                     break
-                self._fold_full()
+                self._full.fold(self._reading, self._unsynced)
                 continue
             start = self._offset
             self._offset = segment.read_into(batch, start, most, most_bytes)
@@ -176,9 +180,17 @@ class Spool:
         """
         self.confirmed += count
 
+    @contextmanager
+    def _its_turn(self) -> Iterator[None]:
+        """Hold the lock, on a thread that is not a caller's: those step back meanwhile."""
+        self.waits_for_lock = True
+        with self.lock:
+            self.waits_for_lock = False
+            yield
+
     def rewind(self, *, to_oldest: bool = False) -> None:
         """Read again from the first unconfirmed entry, or from the oldest one still here."""
-        with self.lock:
+        with self._its_turn():
             if to_oldest:
                 self._segments.extendleft(reversed(self._kept.take_all()))
                 if self._segments:
@@ -192,7 +204,7 @@ class Spool:
 
     def oldest_number(self) -> int | None:
         """The writer's number of the oldest entry that is still here; None if there is none."""
-        with self.lock:
+        with self._its_turn():
             for segment in (*self._kept, *self._segments):
                 if segment.end > HEADER_BYTES:
                     return number_of(segment.read(HEADER_BYTES)[0])
@@ -203,11 +215,11 @@ class Spool:
         newest = self._segments[-1] if self._segments else None
         if newest is None or self._room.has_spare or newest.end < newest.capacity // 2:
             return
-        with self.lock:
+        with self._its_turn():
             reserved = self._room.reserve_spare()
         if reserved is not None:
             spare = self._room.make_spare(*reserved)
-            with self.lock:
+            with self._its_turn():
                 self._room.keep_spare(*reserved, spare)
 
     def tidy(self, *, releasing: bool = True) -> None:
@@ -217,14 +229,14 @@ class Spool:
         lost what it answered before.
         """
         with self._files:
-            self._fold_full()
+            self._full.fold(self._reading, self._unsynced, unread=True)
             for segment in self._newly_answered():
                 segment.fold()
                 segment.settle()
-                with self.lock:
+                with self._its_turn():
                     self._kept.add(segment)
             if releasing:
-                with self.lock:
+                with self._its_turn():
                     expired = self._kept.take_expired()
                     self._room.bytes_held -= sum(segment.capacity for segment in expired)
                 for segment in expired:
@@ -265,34 +277,28 @@ class Spool:
             self._lock_fd = -1
 
     def _advance(self) -> bool:
-        """Go on to the next segment that has something to read; False when there is none."""
-        with self.lock:
-            before = self._reading
-            if before is not None and self._offset < before.end:
-                return True  # More was appended since the reader looked.
-            following = before is None
-            for segment in self._segments:
-                if following and segment.last_seq > self.confirmed:
-                    self._reading, self._offset = segment, HEADER_BYTES
-                    if before is not None:
-                        self._full.append(before)
-                    return True
-                following = following or segment is before
-            return False
+        """Go on to the next segment that has something to read; False when there is none.
 
-    def _fold_full(self) -> None:
-        """Let full segments go from memory that nobody reads or syncs."""
-        with self.lock:
-            stay = [s for s in self._full if s is self._reading or s in self._unsynced]
-            fold = [s for s in self._full if s not in stay]
-            self._full = stay
-        for segment in fold:
-            segment.fold()
+        Takes no lock, as a busy caller would not let go of it: it looks at the segments
+        first, and only the last of those may still grow.
+        """
+        segments, before = tuple(self._segments), self._reading
+        if before is not None and self._offset < before.end:
+            return True  # More was appended since the reader looked.
+        following = before is None
+        for segment in segments:
+            if following and segment.last_seq > self.confirmed:
+                self._reading, self._offset = segment, HEADER_BYTES
+                if before is not None:
+                    self._full.add(before)
+                return True
+            following = following or segment is before
+        return False
 
     def _newly_answered(self) -> list[Segment]:
         """Segments whose entries are all confirmed, and which are no longer appended to."""
         answered: list[Segment] = []
-        with self.lock:
+        with self._its_turn():
             while self._segments and self._segments[0].last_seq <= self.confirmed:
                 segment = self._segments[0]
                 if len(self._segments) == 1:
@@ -311,7 +317,7 @@ class Spool:
     def _add_segment(self, payload_bytes: int) -> None:
         segment = self._room.segment_for(payload_bytes, self.appended + 1)
         if self._segments:
-            self._full.append(self._segments[-1])
+            self._full.add(self._segments[-1])
         self._segments.append(segment)
         if self._synced:
             self._unsynced.append(segment)
