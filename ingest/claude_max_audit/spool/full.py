@@ -1,4 +1,4 @@
-"""Full segments that are still in memory, and when they leave it. Only the writer's thread folds."""
+"""Full segments that are still in memory, and when they leave it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ opened gives the interpreter to a busy caller for milliseconds, so that is not d
 
 
 class FullSegments:
-    """Segments that nobody appends to any more. Any thread may add one, at any time."""
+    """Segments that nobody appends to any more. Any thread adds; the writer's thread folds."""
 
     def __init__(self) -> None:
         self._segments: deque[Segment] = deque()
