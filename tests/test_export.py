@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -74,16 +75,25 @@ def heat(hot: HotStore, entries: list[AuditEntry]) -> None:
 def run(lake: Lake, hot: HotStore | None, path: Path, **options: Any) -> ExportReport:
     """Export to `path` in the format that its ending names."""
     query = options.pop("query", Query())
-    form = options.pop("format", path.suffix[1:])
+    form = options.pop("format", path.name.partition(".")[2])
     return export_trail(lake, hot, query, form, path, exports_dir=path.parent, **options)
+
+
+def plain_bytes(path: Path) -> bytes:
+    """The file's bytes, decompressed if its ending says so."""
+    data = path.read_bytes()
+    if path.suffix == ".zst":
+        data = pa.input_stream(pa.py_buffer(data), compression="zstd").read()
+    return data
 
 
 def read_back(path: Path) -> list[AuditEntry]:
     """Read an export of any format but csv."""
-    if path.suffix == ".jsonl":
-        return [AuditEntry.from_json(line) for line in path.read_bytes().splitlines()]
-    if path.suffix == ".json":
-        objects = msgspec.json.decode(path.read_bytes(), type=list[msgspec.Raw])
+    data = plain_bytes(path)
+    if ".jsonl" in path.suffixes:
+        return [AuditEntry.from_json(line) for line in data.splitlines()]
+    if ".json" in path.suffixes:
+        objects = msgspec.json.decode(data, type=list[msgspec.Raw])
         return [AuditEntry.from_json(bytes(one)) for one in objects]
     return entries_of(pl.read_parquet(path))
 
@@ -106,7 +116,7 @@ def odd(make_entry: EntryMaker) -> list[AuditEntry]:
     return [*entries, crossing]
 
 
-@pytest.mark.parametrize("form", ["jsonl", "json", "parquet"])
+@pytest.mark.parametrize("form", ["jsonl", "json", "parquet", "jsonl.zst", "json.zst"])
 def test_a_file_reads_back_as_the_same_entries(
     form: str, lake: Lake, exports: Path, odd: list[AuditEntry]
 ) -> None:
@@ -141,6 +151,17 @@ def test_csv_holds_every_field_verbatim(lake: Lake, exports: Path, odd: list[Aud
     assert path.read_bytes().endswith(b"\r\n")
 
 
+def test_zstandard_gives_back_the_plain_file(
+    lake: Lake, exports: Path, odd: list[AuditEntry]
+) -> None:
+    archive(lake, odd)
+    for form in ("jsonl", "json", "csv"):
+        plain = run(lake, None, exports / f"plain.{form}").path.read_bytes()
+        packed = run(lake, None, exports / f"packed.{form}.zst").path
+        assert packed.read_bytes().startswith(b"\x28\xb5\x2f\xfd"), "RFC 8878's magic number"
+        assert plain_bytes(packed) == plain
+
+
 def test_csv_tells_an_empty_text_from_a_missing_one(
     lake: Lake, exports: Path, make_entry: EntryMaker
 ) -> None:
@@ -158,8 +179,8 @@ def test_parquet_has_the_lake_s_types(lake: Lake, exports: Path, odd: list[Audit
 def test_no_match_gives_an_empty_but_valid_file(form: str, lake: Lake, exports: Path) -> None:
     report = run(lake, None, exports / f"out.{form}")
     assert report.rows == 0
-    if form == "csv":
-        assert report.path.read_bytes() == (",".join(ENTRY_FIELDS) + "\r\n").encode()
+    if form.startswith("csv"):
+        assert plain_bytes(report.path) == (",".join(ENTRY_FIELDS) + "\r\n").encode()
     else:
         assert read_back(report.path) == []
 

@@ -32,7 +32,9 @@ JOB = "export"
 def export_job(
     swarm_id: Annotated[str, Field(min_length=1)] | None = None,
     query: ExportQuery | None = None,
-    format: Literal["jsonl", "json", "csv", "parquet"] = "jsonl",
+    format: Literal[
+        "jsonl", "json", "csv", "parquet", "jsonl.zst", "json.zst", "csv.zst"
+    ] = "jsonl",
     start_date: Moment | None = None,
     end_date: Moment | None = None,
     output_path: Path | None = None,

@@ -28,7 +28,7 @@ _log = logging.getLogger("claude_max_audit")
 SETTLE_SECONDS = 2.0
 """How long a search waits for the process's own entries before it says they are missing."""
 
-EXPORT_FORMATS = ("jsonl", "json", "csv", "parquet")
+EXPORT_FORMATS = ("jsonl", "json", "csv", "parquet", "jsonl.zst", "json.zst", "csv.zst")
 """What an export may be written as."""
 
 

@@ -14,13 +14,13 @@ from audit_flows.run_in_process import run_flow
 from audit_flows.terminal import fields
 from audit_flows.usage import UsageError
 from audit_flows.workplace import Workplace
-
-FORMATS = ("jsonl", "json", "csv", "parquet")
+from claude_max_audit.asking import EXPORT_FORMATS
 
 EXAMPLES = """\
 examples:
   claude-audit export --swarm research                     JSON lines, in the exports' folder
   claude-audit export --agent planner -o planner.csv       the name's ending tells the format
+  claude-audit export --swarm research -o research.jsonl.zst
   claude-audit export --since 2025-01-01 --until 2025-12-31 --format parquet
 """
 
@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the filters, the format and the place."""
     parser.epilog = EXAMPLES
     parser.add_argument(
-        "--format", choices=FORMATS, help="default: by the output's ending, else jsonl"
+        "--format", choices=EXPORT_FORMATS, help="default: by the output's ending, else jsonl"
     )
     parser.add_argument(
         "-o",
@@ -92,9 +92,10 @@ def _format_of(output: Path | None) -> str:
     """Return the format that a file's ending names; raises `UsageError` for an unknown one."""
     if output is None or not output.suffix:
         return "jsonl"
-    ending = output.suffix.removeprefix(".").lower()
-    if ending not in FORMATS:
+    name = output.name.lower()
+    fitting = [format for format in EXPORT_FORMATS if name.endswith(f".{format}")]
+    if not fitting:
         raise UsageError(
-            f"{output.name} ends in none of {', '.join(FORMATS)}; say which with --format"
+            f"{output.name} ends in none of {', '.join(EXPORT_FORMATS)}; say which with --format"
         )
-    return ending
+    return fitting[0]

@@ -1,4 +1,4 @@
-"""The four forms in which a trail leaves the system: jsonl, json, csv and parquet.
+"""The forms in which a trail leaves the system: jsonl, json and csv, plain or .zst, and parquet.
 
 The export opens one writer per file and hands it frames of the lake's columns in order;
 each writer holds one frame at a time and never seeks. Text is UTF-8 without a byte order
@@ -9,6 +9,7 @@ so a CSV cell that begins with `=` is written as it was logged (see docs/export.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -30,6 +31,13 @@ _CSV_TIME = "%Y-%m-%dT%H:%M:%S%.6fZ"
 _json = msgspec.json.Encoder().encode
 
 
+class Sink(Protocol):
+    """Takes bytes in order."""
+
+    def write(self, data: bytes) -> object:
+        """Append `data`."""
+
+
 class FormatWriter(Protocol):
     """Writes frames to an open file; the file is whole after `finish`."""
 
@@ -43,7 +51,7 @@ class FormatWriter(Protocol):
 class JsonLinesWriter:
     """One entry's full JSON a line, each ended by LF (jsonlines.org); no entry, no byte."""
 
-    def __init__(self, file: HashedFile) -> None:
+    def __init__(self, file: Sink) -> None:
         self._file = file
 
     def write(self, frame: pl.DataFrame) -> None:
@@ -58,7 +66,7 @@ class JsonLinesWriter:
 class JsonArrayWriter:
     """One JSON array (RFC 8259) of the same objects, one a line; `[]` without any."""
 
-    def __init__(self, file: HashedFile) -> None:
+    def __init__(self, file: Sink) -> None:
         self._file = file
         self._lead = b"[\n"
 
@@ -80,7 +88,7 @@ class CsvWriter:
     A missing value is an empty cell, an empty text is `""`.
     """
 
-    def __init__(self, file: HashedFile) -> None:
+    def __init__(self, file: Sink) -> None:
         self._file = file
         header = pl.DataFrame(schema=dict.fromkeys(ENTRY_FIELDS, pl.String))
         self._file.write(header.write_csv(line_terminator="\r\n").encode())
@@ -118,11 +126,31 @@ class ParquetWriter:
         self._writer.close()
 
 
+class ZstdWriter:
+    """Another writer's bytes in Zstandard (RFC 8878), one frame: what `zstd -d` reads."""
+
+    def __init__(self, inner: Callable[[Sink], FormatWriter], file: HashedFile) -> None:
+        self._stream = pa.CompressedOutputStream(pa.PythonFile(file, mode="w"), "zstd")
+        self._inner = inner(self._stream)
+
+    def write(self, frame: pl.DataFrame) -> None:
+        """Append the frame's rows."""
+        self._inner.write(frame)
+
+    def finish(self) -> None:
+        """End the format, then the compressed frame."""
+        self._inner.finish()
+        self._stream.close()
+
+
 FORMATS: dict[str, Callable[[HashedFile], FormatWriter]] = {
     "jsonl": JsonLinesWriter,
     "json": JsonArrayWriter,
     "csv": CsvWriter,
     "parquet": ParquetWriter,
+    "jsonl.zst": partial(ZstdWriter, JsonLinesWriter),
+    "json.zst": partial(ZstdWriter, JsonArrayWriter),
+    "csv.zst": partial(ZstdWriter, CsvWriter),
 }
 """Name of a format, which is also its file's ending, to its writer."""
 
