@@ -49,6 +49,7 @@ def figures(results: Results) -> list[Figure]:
         "hot_queries": _hot_queries,
         "entry_memory": _entry_memory,
         "redis_away": _redis_away,
+        "lake_queries": _lake_queries,
     }
     return [
         figure
@@ -71,6 +72,20 @@ def _throughput(result: Any) -> Iterator[Figure]:
         ratio = result["ratio_to_replay"][who]
         what = f"Entries a second of {who}, as a part of `redis-cli --pipe`"
         yield Figure(what, ratio, least, at_least=True)
+
+
+def _lake_queries(result: Any) -> Iterator[Figure]:
+    wanted = result["wanted"]
+    held = f"at {result['entries']:,} entries of {result['days']:,} days"
+    for name, found in result["questions"].items():
+        what = f"Lake {held}: {name}, as a part of DuckDB's time"
+        yield Figure(what, found["ratio"], wanted["ratio"])
+    lookup = result["questions"]["one content hash, all years"]["ours_ms"]
+    yield Figure(f"Lake {held}: one content hash", lookup, wanted["lookup_ms"], unit=" ms")
+    what = f"Lake {held}: bytes an entry of {result['content_bytes']} characters"
+    yield Figure(what, result["bytes_an_entry"], wanted["bytes_an_entry"], unit=" B")
+    what = "A day's commit at the end, as a part of one at the beginning"
+    yield Figure(what, result["commit_ratio"], wanted["commit_ratio"])
 
 
 def _loop_pause(result: Any) -> Iterator[Figure]:

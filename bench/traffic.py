@@ -57,17 +57,20 @@ _PROSE: Final = (
 _WORDS: Final = tuple(_PROSE.split())
 
 
-def traffic(count: int, seed: int = 1, days: int = DAYS) -> Iterator[Stamped]:
-    """Yield `count` entries, oldest first, evenly over `days` days before `END`."""
+def traffic(
+    count: int, seed: int = 1, days: int = DAYS, size: int = CONTENT_BYTES
+) -> Iterator[Stamped]:
+    """Yield `count` entries with contents of `size` bytes, oldest first, evenly over `days` days
+    before `END`."""
     chance = Random(seed)
     recorder = Recorder(f"{seed:016x}")
     start, step = END - timedelta(days=days), timedelta(days=days) / count
-    recent = [content(chance)]
+    recent = [content(chance, size)]
     for number in range(count):
         if number % REPEATED == 0:
             text = chance.choice(recent)
         else:
-            text = content(chance)
+            text = content(chance, size)
             recent = [*recent[-19:], text]
         moment = start + number * step
         entry = recorder.make(
