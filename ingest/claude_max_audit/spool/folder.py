@@ -137,11 +137,11 @@ def remove_folder(folder: Path) -> None:
     """Remove a writer's folder if no segment is left in it."""
     if segments_in(folder):
         return
-    (folder / LOCK_NAME).unlink(missing_ok=True)
-    try:
+    # Somebody may have put a file there, which is not ours to delete; and a folder that
+    # cannot be removed now is removed by the next process.
+    with suppress(OSError):
+        (folder / LOCK_NAME).unlink(missing_ok=True)
         folder.rmdir()
-    except OSError:
-        return  # Somebody put a file there; it is not ours to delete.
 
 
 def _age(path: Path) -> float:
