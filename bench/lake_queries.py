@@ -25,8 +25,6 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-import duckdb
-
 from audit_storage.lake.compaction import compact_closed_months
 from audit_storage.lake.lake import Lake
 from claude_max_audit.entry import AuditEntry, decode_entry
