@@ -77,6 +77,8 @@ def build(lake: Lake, entries: int, days: int) -> tuple[list[float], AuditEntry]
 def questions(lake: Lake, sample: AuditEntry, days: int) -> dict[str, Question]:
     """What people ask a lake, for a moment in the middle of its years."""
 
+    import duckdb  # There for `make bench` only.
+
     files = [f"{lake.uri.removeprefix('file://')}/{file.path}" for file in lake.view().files]
     db = duckdb.connect(config={"threads": os.cpu_count() or 1})
     db.execute("SET TimeZone='UTC'")
@@ -172,6 +174,8 @@ def in_turns(asked: dict[str, Question], rounds: int) -> dict[str, dict[str, flo
 
 def measure(entries: int, days: int, rounds: int) -> dict[str, object]:
     """Build the lake and ask everything."""
+    import duckdb
+
 
     shutil.rmtree(SCRATCH, ignore_errors=True)
     try:
