@@ -117,7 +117,7 @@ def test_no_name_can_reach_another_key() -> None:
 def test_copies_of_a_content_sort_by_time_and_are_found_by_their_span() -> None:
     moments = [-62_135_596_800_000_000, -1, 0, 1, 1_764_460_800_000_000, 253_402_300_799_999_999]
     name = content_name("ab" * 32)
-    members = [content_member(name, moment, "id/with/slash") for moment in moments]
+    members = [content_member(name, moment, b"id/with/slash") for moment in moments]
     assert members == sorted(members)
     for moment, member in zip(moments, members, strict=True):
         assert parse_content_member(member) == (moment, b"id/with/slash")
@@ -131,7 +131,8 @@ def test_a_content_has_one_part_of_a_day_and_is_short_enough_to_be_packed() -> N
     assert {content_key(day, name) for name in names} <= set(content_keys(day))
     assert len(set(content_keys(day))) == len(content_keys(day))
     assert content_name("AB" * 32) != content_name("ab" * 32), "any text is told from any other"
-    assert len(content_member(names[0], 0, ENTRIES[0].entry_id)) <= 64, "Redis' default limit"
+    longest = content_member(names[0], 0, ENTRIES[0].entry_id.encode())
+    assert len(longest) <= 64, "Redis' default limit"
 
 
 def test_days_are_utc_days_before_and_after_the_epoch() -> None:

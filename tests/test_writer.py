@@ -462,9 +462,11 @@ def test_a_redis_emptied_in_the_middle_of_a_first_batch_has_no_mark(
     made = [make_entry(writer_id="w", writer_seq=n) for n in range(1, 11)]
     hot = HotStore.connect(server.url)
     packer = hot.pack(canonical(made, 1, 10), 0)
-    commands = list(packer._pieces())
-    commands.insert(6, b"*1\r\n$8\r\nFLUSHALL\r\n")
-    assert hot._link.send(commands, lambda: packer.replies + 1) == NO_MARK
+    hset = b"*4\r\n$4\r\nHSET\r\n"
+    commands = b"".join(packer.parts()).split(hset)
+    emptied = [*commands[:6], b"*1\r\n$8\r\nFLUSHALL\r\n" + hset + commands[6], *commands[7:]]
+    sent = [hset.join(emptied[:6]), hset.join(emptied[6:])]
+    assert hot._link.send(sent, lambda: packer.replies + 1) == NO_MARK
     assert hot.marked("w") == 0
     assert hot.existing([e.entry_id for e in made]) == {e.entry_id for e in made[5:]}
     hot.close()

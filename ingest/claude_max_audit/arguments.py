@@ -74,26 +74,23 @@ def word(name: str, value: Any, known: type[Word]) -> Word:
         raise ValueError(f"{name} {value!r} is unknown; known are {', '.join(known)}") from None
 
 
-def text(name: str, value: Any, limit: int) -> str:
-    """Return `value` if it is text that UTF-8 can hold within `limit` bytes."""
+def utf8(name: str, value: Any, limit: int) -> bytes:
+    """Return the UTF-8 bytes of `value` if it is text that has them, within `limit`."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be text, not {_kind(value)}; encode it first (json.dumps)")
-    if value.isascii():
-        size = len(value)
-    else:
-        try:
-            size = len(value.encode())
-        except UnicodeEncodeError as bad:
-            raise ValueError(
-                f"{name} holds a lone surrogate at character {bad.start}, which UTF-8 cannot "
-                "hold; decode its source with errors='replace'"
-            ) from None
-    if size > limit:
+    try:
+        encoded = value.encode()
+    except UnicodeEncodeError as bad:
         raise ValueError(
-            f"{name} has {size} bytes, more than the {limit} allowed for one entry; store it "
-            "elsewhere and log its address and hash, or raise AUDIT_MAX_CONTENT_BYTES"
+            f"{name} holds a lone surrogate at character {bad.start}, which UTF-8 cannot "
+            "hold; decode its source with errors='replace'"
+        ) from None
+    if len(encoded) > limit:
+        raise ValueError(
+            f"{name} has {len(encoded)} bytes, more than the {limit} allowed for one entry; store "
+            "it elsewhere and log its address and hash, or raise AUDIT_MAX_CONTENT_BYTES"
         )
-    return value
+    return encoded
 
 
 def whole_number(name: str, value: Any) -> int:

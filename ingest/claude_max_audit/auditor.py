@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from functools import partial, wraps
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, TypeVarTuple, cast
 from claude_max_audit.entry_id import EntryId
 from claude_max_audit.errors import SpoolFullError
 from claude_max_audit.hot.address import open_hot_store
-from claude_max_audit.recorder import Made, Recorder
+from claude_max_audit.recorder import Recorder
 from claude_max_audit.settings import (
     BATCH_SIZE,
     COLD_STORAGE_YEARS,
@@ -30,6 +31,7 @@ from claude_max_audit.settings import (
 )
 from claude_max_audit.sync_auditor import FULL_PAUSE_SECONDS, SyncAuditor
 from claude_max_audit.trail import DURABILITIES, OVERFLOWS, STORAGE_BACKENDS, Trail
+from claude_max_audit.vocabulary import MessageType, Retention
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,7 +56,7 @@ def _logs(
                 if self._trail.overflow != "block":
                     raise
                 await asyncio.sleep(FULL_PAUSE_SECONDS)
-        if self._waits_for_disk:
+        if not self._returns_at_once:
             await self._on_disk()
         return entry_id
 
@@ -77,8 +79,9 @@ def _asks(
 class _AtOnce(SyncAuditor):
     """The same `log_*` without any waiting: the event loop does that its own way."""
 
-    def _keep(self, make: Callable[[Recorder, *Given], Made], *given: *Given) -> EntryId:
-        return self._trail.record(make, *given)
+    def __init__(self, trail: Trail) -> None:
+        super().__init__(trail)
+        self._keep = trail.record  # type: ignore[method-assign]
 
 
 class BatchQueue:
@@ -163,7 +166,7 @@ class ClaudeMaxAuditor:
             durability=durability,
             overflow=overflow,
         )
-        self._waits_for_disk = durability == "disk"
+        self._returns_at_once = durability != "disk"
         self._at_once = _AtOnce(self._trail)
         self.sync = SyncAuditor(self._trail)
         self.batch_queue = BatchQueue(self._trail)
@@ -173,7 +176,41 @@ class ClaudeMaxAuditor:
         """Whether the store does not answer, so that entries wait in the spool."""
         return self._trail.degraded_by is not None
 
-    log_message = _logs(SyncAuditor.log_message)
+    async def log_message(
+        self,
+        from_agent: str,
+        to_agent: str | None,
+        message_type: MessageType | str = MessageType.INFORM,
+        content: str | None = None,
+        swarm_id: str | None = None,
+        from_swarm: str | None = None,
+        to_swarm: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        retention: Retention | str | None = None,
+        timestamp: datetime | None = None,
+        parent_id: str | None = None,
+        session_id: str | None = None,
+    ) -> EntryId:
+        """Log what one agent told another; `to_agent` None is a message to nobody in particular.
+
+        Between two different swarms the entry gets both and `metadata["cross_swarm"]`.
+        """
+        if retention is None and timestamp is None and parent_id is None and self._returns_at_once:
+            # What `_log_message` does too, without the calls between: this is the most frequent
+            # call of all.
+            envelope = (
+                from_agent, to_agent, message_type, swarm_id, from_swarm, to_swarm, session_id,
+            )  # fmt: skip
+            try:
+                return self._trail.record(Recorder.made_message, envelope, content, metadata)
+            except SpoolFullError:
+                pass  # It waits for room, or says so, the long way.
+        return await self._log_message(
+            from_agent, to_agent, message_type, content, swarm_id, from_swarm, to_swarm,
+            metadata, retention, timestamp, parent_id, session_id,
+        )  # fmt: skip
+
+    _log_message = _logs(SyncAuditor.log_message)
     log_context_access = _logs(SyncAuditor.log_context_access)
     log_decision = _logs(SyncAuditor.log_decision)
     log_security_event = _logs(SyncAuditor.log_security_event)

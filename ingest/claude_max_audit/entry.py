@@ -145,7 +145,12 @@ def entry_hash_of(canonical: bytes) -> str:
 
 def with_entry_hash(canonical: bytes) -> bytes:
     """Return the full JSON: the canonical bytes with `entry_hash` as their last field."""
-    return b'%b,"entry_hash":"%b"}' % (canonical[:-1], sha256(canonical).hexdigest().encode())
+    return canonical[:-1] + entry_hash_field(canonical)
+
+
+def entry_hash_field(canonical: bytes) -> bytes:
+    """Return what stands in the full JSON in place of the canonical bytes' last one."""
+    return b',"entry_hash":"%b"}' % sha256(canonical).hexdigest().encode()
 
 
 def as_utc(moment: datetime) -> datetime:

@@ -17,10 +17,11 @@ from typing import Any
 import msgspec
 
 from claude_max_audit import arguments
-from claude_max_audit.arguments import identifier, optional_identifier, word
+from claude_max_audit.arguments import NO_METADATA, identifier, optional_identifier, word
 from claude_max_audit.citation import CITATION_PREFIX
 from claude_max_audit.entry import SCHEMA_VERSION, AuditEntry
-from claude_max_audit.entry_id import EntryId, is_uuid, new_uuid7
+from claude_max_audit.entry_id import ID_CLASSES, EntryId, entry_id_of, is_uuid, new_uuid7
+from claude_max_audit.fresh import FreshMessages
 from claude_max_audit.settings import MAX_CONTENT_BYTES
 from claude_max_audit.stencil import Stencil
 from claude_max_audit.vocabulary import (
@@ -33,6 +34,10 @@ from claude_max_audit.vocabulary import (
 )
 
 _STANDARD = Retention.STANDARD
+_MessageId = ID_CLASSES[AuditEntryType.MESSAGE]
+_UNUSUAL_WORDS = frozenset({"retention", "event_type", "decision_type"})
+"""Words of a message's metadata by which it differs from others of its envelope."""
+
 _PREFIX_OF = {kind: f"{CITATION_PREFIX}{kind.value}/" for kind in AuditEntryType}
 _now = datetime.now
 
@@ -64,12 +69,19 @@ class Recorder:
     """Makes entries for one writer, numbering them from 1 without a gap.
 
     `last_seq` is the number of the newest entry made; the caller that fails to keep an entry
-    calls `take_back` so that the number is used again.
+    calls `take_back` so that the number is used again. What is made is also noted in `fresh`,
+    if there is one.
     """
 
-    def __init__(self, writer_id: str, max_content_bytes: int = MAX_CONTENT_BYTES) -> None:
+    def __init__(
+        self,
+        writer_id: str,
+        max_content_bytes: int = MAX_CONTENT_BYTES,
+        fresh: FreshMessages | None = None,
+    ) -> None:
         self.writer_id = writer_id
         self.last_seq = 0
+        self.fresh = fresh
         self._max_content_bytes = max_content_bytes
         self._stencils: dict[Envelope, Stencil] = {}
 
@@ -82,10 +94,10 @@ class Recorder:
     ) -> Made:
         """Make any entry as `make` does; returns its id and its canonical bytes."""
         entry = self.make(entry_type, agent_id, **fields)
-        return EntryId(entry.entry_id, entry.citation), encode_canonical(entry)
+        return entry_id_of(entry.entry_type, entry.entry_id), encode_canonical(entry)
 
     def made_message(
-        self, envelope: Envelope, content: str, metadata: Mapping[str, Any] | None
+        self, envelope: Envelope, content: Any, metadata: Mapping[str, Any] | None
     ) -> Made:
         """The same for a message without a time, retention or parent of its own.
 
@@ -95,36 +107,48 @@ class Recorder:
             stencil = self._stencils.get(envelope)
         except TypeError:  # Something that cannot even be a key: the check names it.
             stencil = None
-        if stencil is None or (metadata and "retention" in metadata):
+        if stencil is None or not (metadata is None or _is_usual(metadata)):
             return self._first_message(envelope, content, metadata)
-        content = arguments.text("content", content, self._max_content_bytes)
-        encoded_metadata = arguments.metadata_json("metadata", metadata)
+        content_bytes = arguments.utf8("content", content, self._max_content_bytes)
+        encoded_metadata = (
+            NO_METADATA if metadata is None else arguments.metadata_json("metadata", metadata)
+        )
+        digest = sha256(content_bytes).digest()
         epoch_us = time_ns() // 1_000
         entry_id = new_uuid7(epoch_us // 1_000)
         seq = self.last_seq + 1
+        id_bytes = entry_id.encode()
         canonical = stencil.fill(
-            entry_id, _rfc3339(epoch_us), content, encoded_metadata, seq
+            id_bytes,
+            _rfc3339(epoch_us),
+            content,
+            digest.hex(),
+            len(content_bytes),
+            encoded_metadata,
+            seq,
         )
         self.last_seq = seq
-        return EntryId(entry_id, stencil.citation_prefix + entry_id), canonical
+        if self.fresh is not None:
+            self.fresh.add((id_bytes, seq, stencil, epoch_us, digest))
+        return _MessageId(entry_id), canonical
 
     def _first_message(
-        self, envelope: Envelope, content: str, metadata: Mapping[str, Any] | None
+        self, envelope: Envelope, content: Any, metadata: Mapping[str, Any] | None
     ) -> Made:
         """Make a message the whole way, and cut a stencil for those of its envelope."""
         entry = self.make(
             AuditEntryType.MESSAGE,
             identifier("from_agent", envelope[0]),
-            content=content,
+            content=arguments.required_text("content", content),
             metadata=metadata,
             **dict(zip(ENVELOPE_FIELDS, envelope, strict=True)),
         )
         if len(entry.swarm_ids) == 1 and entry.retention is _STANDARD:
             if len(self._stencils) >= _MOST_STENCILS:
                 self._stencils.clear()
-            bare = msgspec.structs.replace(entry, metadata_json=arguments.NO_METADATA)
+            bare = msgspec.structs.replace(entry, metadata_json=NO_METADATA)
             self._stencils[envelope] = Stencil(bare)
-        return EntryId(entry.entry_id, entry.citation), encode_canonical(entry)
+        return _MessageId(entry.entry_id), encode_canonical(entry)
 
     def make(
         self,
@@ -162,8 +186,7 @@ class Recorder:
             metadata = {**(metadata or {}), "cross_swarm": True}
         encoded_metadata = arguments.metadata_json("metadata", metadata)
         if content is not None:
-            content = arguments.text("content", content, self._max_content_bytes)
-            content_bytes = content.encode()
+            content_bytes = arguments.utf8("content", content, self._max_content_bytes)
             content_hash = sha256(content_bytes).hexdigest()
             measured = len(content_bytes)
         else:
@@ -211,6 +234,11 @@ class Recorder:
         )
         self.last_seq = seq
         return entry
+
+
+def _is_usual(metadata: object) -> bool:
+    """Whether metadata makes a message differ in nothing but its metadata."""
+    return type(metadata) is dict and _UNUSUAL_WORDS.isdisjoint(metadata)
 
 
 _newest_second = (0, "1970-01-01T00:00:00")

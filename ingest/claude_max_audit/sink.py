@@ -12,6 +12,7 @@ from typing import Protocol
 
 from claude_max_audit.cold_tier import ColdTier
 from claude_max_audit.errors import RedisBehindError
+from claude_max_audit.fresh import FreshMessages
 from claude_max_audit.hot.mark import Mark, MarkWatch
 from claude_max_audit.hot.store import HotStore
 
@@ -57,11 +58,19 @@ class HotSink:
     in_flight = 3
 
     def __init__(
-        self, hot: HotStore, writer_id: str, best_batch: int, linger_seconds: float
+        self,
+        hot: HotStore,
+        writer_id: str,
+        best_batch: int,
+        linger_seconds: float,
+        *,
+        fresh: FreshMessages | None = None,
     ) -> None:
+        """Carry a writer's batches; `fresh` is what its recorder knows of the newest."""
         self.best_batch = best_batch
         self.linger_seconds = linger_seconds
         self._hot = hot
+        self._fresh = fresh
         self._writer_id = writer_id
         self._stream = hot.open_stream()
         self._watch = MarkWatch(hot.address)
@@ -71,7 +80,7 @@ class HotSink:
 
         The answer may also raise `RedisBehindError`: then earlier entries are missing.
         """
-        packer = self._hot.pack(batch, self._watch.next_after())
+        packer = self._hot.pack(batch, self._watch.next_after(), self._fresh)
         answer = self._stream.begin(packer)
         assert packer.mark is not None, "a batch is never empty"
         self._watch.sent(packer.mark)

@@ -8,8 +8,6 @@ bytes are the same as if each had been encoded whole.
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 import msgspec
 
 from claude_max_audit.entry import AuditEntry
@@ -18,59 +16,69 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Stencil:
-    """What the messages of one sender, receiver, type, swarm and session have in common."""
+    """What the messages of one sender, receiver, type, swarm and session have in common.
 
-    __slots__ = ("_pieces", "citation_prefix")
+    `index_keys` is for the hot store, which notes there in which indexes all of them stand.
+    """
+
+    __slots__ = ("_pieces", "agent_id", "index_keys")
 
     def __init__(self, entry: AuditEntry) -> None:
         """Cut a stencil from a message without metadata that happened when it was recorded."""
-        self.citation_prefix = entry.citation.removesuffix(entry.entry_id)
+        self.agent_id = entry.agent_id
+        self.index_keys: tuple[str, ...] | None = None
         rest = entry.canonical_bytes()
         pieces: list[bytes] = []
-        for name, value in (
-            (b"entry_id", entry.entry_id),
-            (b"timestamp", entry.timestamp),
-            (b"content", entry.content),
-            (b"content_hash", entry.content_hash),
-            (b"size_bytes", entry.size_bytes),
-            (b"metadata", entry.metadata_json),
-            (b"citation", entry.citation),
-            (b"recorded_at", entry.recorded_at),
-            (b"writer_seq", entry.writer_seq),
+        for name, value, quote in (
+            (b"entry_id", entry.entry_id, b'"'),
+            (b"timestamp", entry.timestamp, b'"'),
+            (b"content", entry.content, b""),
+            (b"content_hash", entry.content_hash, b'"'),
+            (b"size_bytes", entry.size_bytes, b""),
+            (b"metadata", entry.metadata_json, b""),
+            (b"citation", entry.citation, b'"'),
+            (b"recorded_at", entry.recorded_at, b'"'),
+            (b"writer_seq", entry.writer_seq, b""),
         ):
             # A quotation mark within a text is written with a backslash, so a key is found
             # nowhere but where it stands.
             before, rest = rest.split(b'"%b":%b' % (name, _encode(value)), 1)
-            pieces.append(b'%b"%b":' % (before, name))
-        first, *between = pieces
-        self._pieces = (first, *between, rest)
+            pieces.append(b'%b"%b":%b' % (before, name, quote))
+            rest = quote + rest
+        pieces[6] += entry.citation.removesuffix(entry.entry_id).encode()
+        self._pieces = (*pieces, rest)
 
     def fill(
-        self, entry_id: str, moment: str, content: str, metadata: msgspec.Raw, writer_seq: int
+        self,
+        entry_id: bytes,
+        moment: str,
+        content: str,
+        content_hash: str,
+        size_bytes: int,
+        metadata: msgspec.Raw,
+        writer_seq: int,
     ) -> bytes:
         """The canonical bytes of the next message; `moment` is RFC 3339 in UTC."""
         start, at, text, digest, size, extra, citation, recorded, number, end = self._pieces
-        content_bytes = content.encode()
-        quoted_id = b'"%b"' % entry_id.encode()
-        quoted_moment = b'"%b"' % moment.encode()
+        same_moment = moment.encode()
         return b"".join(
             (
                 start,
-                quoted_id,
+                entry_id,
                 at,
-                quoted_moment,
+                same_moment,
                 text,
                 _encode(content),
                 digest,
-                b'"%b"' % sha256(content_bytes).hexdigest().encode(),
+                content_hash.encode(),
                 size,
-                b"%d" % len(content_bytes),
+                b"%d" % size_bytes,
                 extra,
                 metadata,
                 citation,
-                b'"%b"' % (self.citation_prefix + entry_id).encode(),
+                entry_id,
                 recorded,
-                quoted_moment,
+                same_moment,
                 number,
                 b"%d" % writer_seq,
                 end,

@@ -67,7 +67,6 @@ class SyncAuditor:
 
         Between two different swarms the entry gets both and `metadata["cross_swarm"]`.
         """
-        content = arguments.required_text("content", content)
         if retention is None and timestamp is None and parent_id is None:
             envelope = (
                 from_agent, to_agent, message_type, swarm_id, from_swarm, to_swarm, session_id,
@@ -81,7 +80,7 @@ class SyncAuditor:
                 "from_agent": from_agent,
                 "to_agent": to_agent,
                 "message_type": message_type,
-                "content": content,
+                "content": arguments.required_text("content", content),
                 "swarm_id": swarm_id,
                 "from_swarm": from_swarm,
                 "to_swarm": to_swarm,

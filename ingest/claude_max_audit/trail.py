@@ -23,6 +23,7 @@ from claude_max_audit.errors import (
     RedisRefusedError,
     SpoolFullError,
 )
+from claude_max_audit.fresh import FreshMessages
 from claude_max_audit.hot.store import HotStore
 from claude_max_audit.process_life import finish_with_multiprocessing, watch_over
 from claude_max_audit.recorder import Made, Recorder, encode_canonical, new_writer_id
@@ -125,8 +126,9 @@ class Trail:
         nothing more can be kept; nothing half-logged remains. With `overflow="drop"` a full
         spool counts the entry as dropped, and the next one that fits tells of the gap.
         """
-        started = perf_counter_ns()
         spool = self._spool or self._open()
+        recorder = self._recorder
+        started = 0 if recorder.last_seq % _LATENCY_SAMPLE else perf_counter_ns()
         with spool.lock:
             if spool is not self._spool:
                 raise AuditorClosingError()
@@ -142,11 +144,11 @@ class Trail:
                     raise
                 spool.dropped += 1
                 self._gap_first = self._gap_first or recorder.last_seq
-        if writer is not None:
-            writer.notice()
+        if writer is not None and spool.appended >= writer.wake_at:
+            writer.wake()
         if spool.waits_for_lock:
             sleep(_STEP_BACK_SECONDS)
-        if not recorder.last_seq % _LATENCY_SAMPLE:
+        if started:
             self._latency_ns += perf_counter_ns() - started
             self._latency_calls += 1
         return entry_id
@@ -214,7 +216,8 @@ class Trail:
 
     def _begin_anew(self) -> None:
         self._spool = self._writer = self._group = None
-        self._recorder = Recorder(new_writer_id(), self.settings.max_content_bytes)
+        fresh = FreshMessages() if self.hot is not None else None
+        self._recorder = Recorder(new_writer_id(), self.settings.max_content_bytes, fresh)
         self._gap_first = 0
         self._latency_ns = 0
         self._latency_calls = 0
@@ -257,7 +260,10 @@ class Trail:
     def _sink(self) -> Sink:
         if self.hot is not None:
             batch = max(self.batch_size, MAX_BATCH)
-            return HotSink(self.hot, self._recorder.writer_id, batch, LINGER_SECONDS)
+            recorder = self._recorder
+            return HotSink(
+                self.hot, recorder.writer_id, batch, LINGER_SECONDS, fresh=recorder.fresh
+            )
         return LakeSink(
             lambda: self.cold_tier("writing without Redis"), LAKE_BATCH, LAKE_LINGER_SECONDS
         )

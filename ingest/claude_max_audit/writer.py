@@ -50,7 +50,10 @@ _NEVER = 1 << 62
 
 
 class Writer:
-    """Drains one spool into one sink. Start it once; `stop` ends the thread."""
+    """Drains one spool into one sink. Start it once; `stop` ends the thread.
+
+    While it sleeps, `wake_at` is the number of appended entries at which it wants to be woken.
+    """
 
     def __init__(
         self,
@@ -67,7 +70,7 @@ class Writer:
         self._on_lost = on_lost or (lambda first, last: None)
         self._in_flight: deque[tuple[int, float, Callable[[], None]]] = deque()
         self._wake = threading.Event()
-        self._wake_at = _NEVER
+        self.wake_at = _NEVER
         self._stopping = False
         self._progress = threading.Condition()
         self._waiting = 0
@@ -83,9 +86,9 @@ class Writer:
         """Begin to carry entries."""
         self._thread.start()
 
-    def notice(self) -> None:
-        """Tell the writer that an entry was appended. Costs a comparison as a rule."""
-        if self._spool.appended >= self._wake_at and not self._wake.is_set():
+    def wake(self) -> None:
+        """Tell the writer that the spool holds the entry `wake_at`, for which it sleeps."""
+        if not self._wake.is_set():
             self._wake.set()
 
     def wait_until_confirmed(self, target: int, timeout: float | None = None) -> bool:
@@ -240,7 +243,7 @@ class Writer:
     def _sleep_until(self, pending: int, seconds: float) -> None:
         """Sleep until so many entries wait, somebody waits for them, or the time is over."""
         self._wake.clear()
-        self._wake_at = self._spool.confirmed + pending
+        self.wake_at = self._spool.confirmed + pending
         if self._spool.pending < pending and not self._waiting and not self._stopping:
             self._wake.wait(seconds)
-        self._wake_at = _NEVER
+        self.wake_at = _NEVER

@@ -5,35 +5,37 @@ command sets or adds. The order is part of the contract: first the entries, then
 days, then what finds a day's keys again, then all other indexes, last the writer's mark. So
 an id in an index has an entry, an id in any index stands in its day already, which
 `hot/prune.py` relies on, and a mark stands behind all that it speaks for. The commands are
-packed by hand (RESP, redis.io/docs/reference/protocol-spec), because the same few bytes
-of an id and its score go into seven indexes and are made once.
+packed by hand (`hot/resp.py`), because the same few bytes of an id and its score go into seven
+indexes and are made once.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from math import inf
 from time import perf_counter
 from typing import Final, NamedTuple
 from zlib import compress
 
-from claude_max_audit.entry import AuditEntry, epoch_us, with_entry_hash
-from claude_max_audit.hot.indexed import Indexed, keys_of, read_indexed
+from claude_max_audit.entry import AuditEntry, entry_hash_field
+from claude_max_audit.fresh import FreshMessages
+from claude_max_audit.hot.indexed import places_of, read_indexed
 from claude_max_audit.hot.keys import (
     AGENTS,
     DAYS,
     KINDS,
     USUAL_KIND_NAMES,
-    content_key,
-    content_member,
-    content_name,
+    content_part,
+    content_part_key,
     day_key,
     day_of,
+    packed_moment,
     touched_key,
 )
 from claude_max_audit.hot.mark import Mark, first_mark
+from claude_max_audit.hot.resp import bulk, command
 
 HOLD_SECONDS: Final = 0.001
 """How long packing goes on before a part is handed over to be sent: other threads of the
@@ -45,11 +47,31 @@ it up every five milliseconds (`sys.getswitchinterval`), so there are few turns 
 
 _LONG_WAIT_SECONDS: Final = 0.004
 
-_PIECES_A_LOOK: Final = 16
-"""Pieces between two looks at the clock."""
+_PIECES_A_STEP: Final = 64
+"""Pieces of bytes between two looks at the clock: of a dozen entries or twenty commands."""
 
 _DAY_SECONDS: Final = 86_400
 _KIND_PREFIX: Final = "audit:kind:"
+
+
+Pieces = Sequence[bytes]
+"""Bytes that follow each other on the line."""
+
+
+class DayBatch:
+    """What a batch adds to the indexes of one UTC day, packed as far as all of them share it."""
+
+    def __init__(self) -> None:
+        self.members: dict[tuple[str, ...], list[bytes]] = defaultdict(list)
+        """Score and id, by the index keys that they go into."""
+        self.copies: dict[int, list[bytes]] = defaultdict(list)
+        """Members for the parts of the day's contents."""
+        self.due: int | None = None
+        """Epoch second at which the first of the entries expires."""
+
+    def expires(self, second: int) -> None:
+        """Note when an entry of this day expires."""
+        self.due = second if self.due is None else min(second, self.due)
 
 
 class Stamped(NamedTuple):
@@ -70,15 +92,14 @@ class Keeping(NamedTuple):
         """The hot days in seconds."""
         return self.hot_days * _DAY_SECONDS
 
-    def expiry_of(self, timestamp: datetime, recorded_at: datetime) -> int:
+    def expiry_of(self, happened_us: int, recorded_us: int) -> int:
         """Epoch second at which an entry goes that waits for no archive.
 
         Hot days after it happened or was taken down, whichever is later, rounded down to
         the minute so that the indexes need no more than one trim a minute. An entry dated
         more than a day ahead counts as one day ahead: no date may keep it for ever.
         """
-        recorded = epoch_us(recorded_at) // 1_000_000
-        happened = epoch_us(timestamp) // 1_000_000
+        recorded, happened = recorded_us // 1_000_000, happened_us // 1_000_000
         latest = min(max(happened, recorded), recorded + _DAY_SECONDS)
         return (latest + self.seconds) // 60 * 60
 
@@ -99,28 +120,30 @@ class BatchPacker:
         now: float,
         *,
         after: int | None = None,
+        fresh: FreshMessages | None = None,
         compress_bytes: float = inf,
     ) -> None:
+        """Pack canonical bytes of one writer; `fresh` may know some of them."""
         self.replies = 0
         self.mark: Mark | None = None
         self._batch = batch
         self._keeping = keeping
         self._now = now
         self._after = after
+        self._fresh = fresh
         self._compress_bytes = compress_bytes
-        self._members: dict[tuple[str, tuple[str, ...]], list[bytes]] = defaultdict(list)
-        self._copies: dict[str, list[bytes]] = defaultdict(list)
-        self._agents: dict[str, datetime] = {}
-        self._due: dict[str, int] = {}
+        self._days: dict[str, DayBatch] = defaultdict(DayBatch)
+        self._agents: dict[str, int] = {}
+        self._last_seq = 0
 
     def parts(self) -> Iterator[bytes]:
         """The commands' bytes, in their order, each part a moment's work."""
         made: list[bytes] = []
         hold = HOLD_SECONDS
         since = perf_counter()
-        for number, piece in enumerate(self._pieces()):
-            made.append(piece)
-            if number % _PIECES_A_LOOK == 0 and perf_counter() - since > hold:
+        for step in self._steps():
+            made += step
+            if perf_counter() - since > hold:
                 sent = perf_counter()
                 yield b"".join(made)
                 made.clear()
@@ -129,57 +152,70 @@ class BatchPacker:
         if made:
             yield b"".join(made)
 
-    def _pieces(self) -> Iterator[bytes]:
-        last: Indexed | None = None
-        for canonical in self._batch:
-            entry = read_indexed(canonical)
-            if last is None and self._after == 0:
-                self.replies += 1
-                yield _command(*first_mark(entry.writer_id))
-            last = entry
-            yield self._entry(entry, canonical)
-        yield from self._index_commands()
-        if self._after is not None and last is not None:
-            self.mark = Mark(last.writer_id, self._after, last.writer_seq)
-            self.replies += 1
-            yield _command(*self.mark.command())
+    def _steps(self) -> Iterator[Pieces]:
+        if not self._batch:
+            return
+        writer_id = read_indexed(self._batch[0]).writer_id
+        if self._after == 0:
+            yield self._command(*first_mark(writer_id))
+        yield from self._entries()
+        pieces = chain.from_iterable(self._index_commands())
+        while step := list(islice(pieces, _PIECES_A_STEP)):
+            yield step
+        if self._after is not None:
+            self.mark = Mark(writer_id, self._after, self._last_seq)
+            yield self._command(*self.mark.command())
 
-    def _entry(self, entry: Indexed, canonical: bytes) -> bytes:
-        """Pack one entry's hash, and note where it is to be indexed."""
-        entry_id = entry.entry_id.encode()
-        score = epoch_us(entry.timestamp)
-        day = day_of(score)
-        expiry = b""
-        if not self._keeping.until_archived:
-            second = self._keeping.expiry_of(entry.timestamp, entry.recorded_at)
-            if second <= self._now:
-                return b""  # spooled for longer than it would have been kept
-            expiry = self._expire_at(entry_id, second)
-            self._due[day] = min(second, self._due.get(day, second))
-        score_text = b"%d" % score
-        self._members[day, keys_of(entry, canonical)].append(
-            b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(score_text), score_text, len(entry_id), entry_id)
-        )
-        content = content_name(entry.content_hash)
-        copy = content_member(content, score, entry.entry_id)
-        self._copies[content_key(day, content)].append(
-            b"$1\r\n0\r\n$%d\r\n%b\r\n" % (len(copy), copy)
-        )
-        recorded = entry.recorded_at
-        if recorded >= self._agents.setdefault(entry.agent_id, recorded):
-            self._agents[entry.agent_id] = recorded
-        text, field = with_entry_hash(canonical), b"json"
-        if len(text) >= self._compress_bytes:
-            text, field = compress(text, 1), b"zlib"
-        self.replies += 1
-        return b"*4\r\n$4\r\nHSET\r\n$%d\r\naudit:entry:%b\r\n$4\r\n%b\r\n$%d\r\n%b\r\n%b" % (
-            len(entry_id) + 12,
-            entry_id,
-            field,
-            len(text),
-            text,
-            expiry,
-        )
+    def _entries(self) -> Iterator[Pieces]:
+        """Pack the entries' hashes, and note where they are to be indexed.
+
+        One loop with few calls: it runs for every entry, and each call would lengthen it.
+        """
+        step: list[bytes] = []
+        waits, days, agents = self._keeping.until_archived, self._days, self._agents
+        for canonical, place in zip(
+            self._batch, places_of(self._batch, self._fresh), strict=True
+        ):
+            entry_id, score, recorded_us, keys, content, agent_id, self._last_seq = place
+            day = days[day_of(score)]
+            expiry = b""
+            if not waits:
+                second = self._keeping.expiry_of(score, recorded_us)
+                if second <= self._now:
+                    continue  # spooled for longer than it would have been kept
+                expiry = self._expire_at(entry_id, second)
+                day.expires(second)
+            size, score_text = len(entry_id), b"%d" % score
+            day.members[keys].append(
+                b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(score_text), score_text, size, entry_id)
+            )
+            copy = content + packed_moment(score) + entry_id
+            day.copies[content_part(content)].append(
+                b"$1\r\n0\r\n$%d\r\n%b\r\n" % (len(copy), copy)
+            )
+            if recorded_us >= agents.get(agent_id, recorded_us):
+                agents[agent_id] = recorded_us
+            field, text, end = self._text(canonical)
+            step += (
+                b"*4\r\n$4\r\nHSET\r\n$%d\r\naudit:entry:%b\r\n$4\r\n%b\r\n$%d\r\n"
+                % (size + 12, entry_id, field, len(text) + len(end)),
+                text,
+                end,
+                b"\r\n",
+                expiry,
+            )
+            self.replies += 1
+            if len(step) >= _PIECES_A_STEP:
+                yield step
+                step = []
+        yield step
+
+    def _text(self, canonical: bytes) -> tuple[bytes, bytes, bytes]:
+        """The field of the entry's hash, and its value in two pieces."""
+        text, end = canonical[:-1], entry_hash_field(canonical)
+        if len(text) + len(end) < self._compress_bytes:
+            return b"json", text, end
+        return b"zlib", compress(text + end, 1), b""
 
     def _expire_at(self, entry_id: bytes, second: int) -> bytes:
         self.replies += 1
@@ -191,78 +227,69 @@ class BatchPacker:
             at,
         )
 
-    def _index_commands(self) -> Iterator[bytes]:
-        days: dict[str, list[bytes]] = defaultdict(list)
-        touched: dict[str, set[str]] = defaultdict(set)
+    def _index_commands(self) -> Iterator[Pieces]:
+        days = {name: day for name, day in self._days.items() if day.members}
         indexes: dict[str, list[bytes]] = defaultdict(list)
-        for (day, keys), pairs in self._members.items():
-            days[day] += pairs
-            touched[day].update(keys)
-            for key in keys:
-                indexes[key] += pairs
-        for day, members in days.items():
-            yield from self._add("ZADD", day_key(day), members, 2)
-        for day, names in touched.items():
-            yield from self._add("SADD", touched_key(day), [_words(key) for key in names], 1)
+        for day in days.values():
+            for keys, members in day.members.items():
+                for key in keys:
+                    indexes[key] += members
+        for name, day in days.items():
+            yield self._add("ZADD", day_key(name), list(chain(*day.members.values())), 2)
+        for name, day in days.items():
+            touched = {key for keys in day.members for key in keys}
+            yield self._add("SADD", touched_key(name), [bulk(key) for key in touched], 1)
         if days:
-            yield from self._list_days(days)
-        yield from self._content_commands()
+            yield self._list_days(days)
+        for name, day in days.items():
+            yield from self._content_commands(name, day)
         for key, members in indexes.items():
-            yield from self._add("ZADD", key, members, 2)
+            yield self._add("ZADD", key, members, 2)
         yield from self._list_agents_and_kinds(indexes)
 
-    def _content_commands(self) -> Iterator[bytes]:
+    def _content_commands(self, name: str, day: DayBatch) -> Iterator[Pieces]:
         """As `_add` makes them, in less time: there is about one for each entry."""
-        for key, copies in self._copies.items():
-            name = key.encode()
-            yield b"*%d\r\n$4\r\nZADD\r\n$%d\r\n%b\r\n%b" % (
-                2 + 2 * len(copies),
-                len(name),
-                name,
-                b"".join(copies),
-            )
+        for part, copies in day.copies.items():
+            key = content_part_key(name, part)
+            start = f"*{2 + 2 * len(copies)}\r\n$4\r\nZADD\r\n${len(key)}\r\n{key}\r\n".encode()
             self.replies += 1
-            if not self._keeping.until_archived:
-                yield self._expire(key)
+            if self._keeping.until_archived:
+                yield (start, *copies)
+            else:
+                yield (start, *copies, *self._expire(key))
 
-    def _list_days(self, days: Iterable[str]) -> Iterator[bytes]:
+    def _list_days(self, days: Mapping[str, DayBatch]) -> Pieces:
         """List the days; a known day keeps its due time unless something is due earlier."""
         if self._keeping.until_archived:
-            listed = [_words("+inf", day) for day in days]
-            yield from self._add("ZADD", DAYS, listed, 2, "NX")
-        else:
-            listed = [_words(str(second), day) for day, second in self._due.items()]
-            yield from self._add("ZADD", DAYS, listed, 2, "LT")
+            return self._add("ZADD", DAYS, [bulk("+inf", name) for name in days], 2, "NX")
+        listed = [bulk(str(day.due), name) for name, day in days.items()]
+        return self._add("ZADD", DAYS, listed, 2, "LT")
 
-    def _list_agents_and_kinds(self, keys: Iterable[str]) -> Iterator[bytes]:
+    def _list_agents_and_kinds(self, keys: Iterable[str]) -> Iterator[Pieces]:
         if self._agents:
-            seen = [_words(str(epoch_us(at)), agent) for agent, at in self._agents.items()]
-            yield from self._add("ZADD", AGENTS, seen, 2, "GT")
+            seen = [bulk(str(at), agent) for agent, at in self._agents.items()]
+            yield self._add("ZADD", AGENTS, seen, 2, "GT")
             if self._keeping.until_archived:
                 yield self._expire(AGENTS)
         kinds = {key[len(_KIND_PREFIX) :] for key in keys if key.startswith(_KIND_PREFIX)}
-        unusual = [_words("0", name) for name in sorted(kinds - USUAL_KIND_NAMES)]
+        unusual = [bulk("0", name) for name in sorted(kinds - USUAL_KIND_NAMES)]
         if unusual:
-            yield from self._add("ZADD", KINDS, unusual, 2)
+            yield self._add("ZADD", KINDS, unusual, 2)
 
     def _add(
         self, name: str, key: str, members: Sequence[bytes], words_each: int, *flags: str
-    ) -> Iterator[bytes]:
+    ) -> Pieces:
         """One adding command with members that are packed already, and the key's expiry."""
+        self.replies += 1
         count = 2 + len(flags) + words_each * len(members)
-        yield b"*%d\r\n%b%b" % (count, _words(name, key, *flags), b"".join(members))
+        start = b"*%d\r\n%b" % (count, bulk(name, key, *flags))
+        if self._keeping.until_archived:
+            return (start, *members)
+        return (start, *members, *self._expire(key))
+
+    def _expire(self, key: str) -> Pieces:
+        return self._command("EXPIRE", key, str(self._keeping.index_seconds))
+
+    def _command(self, *words: str) -> Pieces:
         self.replies += 1
-        if not self._keeping.until_archived:
-            yield self._expire(key)
-
-    def _expire(self, key: str) -> bytes:
-        self.replies += 1
-        return _command("EXPIRE", key, str(self._keeping.index_seconds))
-
-
-def _command(*words: str) -> bytes:
-    return b"*%d\r\n%b" % (len(words), _words(*words))
-
-
-def _words(*words: str) -> bytes:
-    return b"".join([b"$%d\r\n%b\r\n" % (len(text), text) for text in map(str.encode, words)])
+        return (command(*words),)

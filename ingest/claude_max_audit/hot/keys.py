@@ -114,14 +114,24 @@ _CONTENT_PARTS: Final = 1024
 a third of the memory, and so many parts stay that small up to a hundred thousand entries a day."""
 
 
+def content_part(content: bytes) -> int:
+    """The number of the part that a content, named by `content_name`, is in."""
+    return (content[0] << 8 | content[1]) % _CONTENT_PARTS
+
+
+def content_part_key(day: str, part: int) -> str:
+    """One part of one UTC day's contents."""
+    return f"audit:content:{day}:{part:03x}"
+
+
 def content_key(day: str, content: bytes) -> str:
     """The part of one UTC day's contents that this one, named by `content_name`, is in."""
-    return f"audit:content:{day}:{int.from_bytes(content[:2]) % _CONTENT_PARTS:03x}"
+    return content_part_key(day, content_part(content))
 
 
 def content_keys(day: str) -> list[str]:
     """All parts of one UTC day's contents."""
-    return [f"audit:content:{day}:{part:03x}" for part in range(_CONTENT_PARTS)]
+    return [content_part_key(day, part) for part in range(_CONTENT_PARTS)]
 
 
 def touched_key(day: str) -> str:
@@ -257,15 +267,29 @@ _LEAST_SCORE: Final = -62_135_596_800_000_000
 _NAME_BYTES: Final = 20
 """With a moment and a UUID just the 64 bytes that Redis takes for a short member."""
 
+_DIGEST_BYTES: Final = 32
+
 
 def content_name(content_hash: str) -> bytes:
-    """What stands for a content hash in `audit:content`: 160 bits, whatever text the hash is."""
-    return sha256(content_hash.encode()).digest()[:_NAME_BYTES]
+    """What stands for a content hash in `audit:content`: the first 160 bits of a SHA-256 as we
+    write it, and of any other text those of its own SHA-256."""
+    try:
+        digest = bytes.fromhex(content_hash)
+    except ValueError:
+        digest = b""
+    if len(digest) != _DIGEST_BYTES or digest.hex() != content_hash:
+        digest = sha256(content_hash.encode()).digest()
+    return content_name_of(digest)
 
 
-def content_member(content: bytes, score: int, entry_id: str) -> bytes:
+def content_name_of(digest: bytes) -> bytes:
+    """The same for the 32 bytes of a content's SHA-256."""
+    return digest[:_NAME_BYTES]
+
+
+def content_member(content: bytes, score: int, entry_id: bytes) -> bytes:
     """One copy of a content, by its name: sorts by name, then time, then id."""
-    return content + _moment(score) + entry_id.encode()
+    return content + packed_moment(score) + entry_id
 
 
 def parse_content_member(member: bytes) -> tuple[int, bytes]:
@@ -276,10 +300,11 @@ def parse_content_member(member: bytes) -> tuple[int, bytes]:
 
 def content_range(content: bytes, low: int, high: int) -> tuple[bytes, bytes]:
     """Bounds, for the lexicographic commands, of a content's copies from `low` to `high`."""
-    return b"[" + content + _moment(low), b"(" + content + _moment(high + 1)
+    return b"[" + content + packed_moment(low), b"(" + content + packed_moment(high + 1)
 
 
-def _moment(score: int) -> bytes:
+def packed_moment(score: int) -> bytes:
+    """An epoch microsecond in 8 bytes that sort as the moments do."""
     return (score - _LEAST_SCORE).to_bytes(8)
 
 

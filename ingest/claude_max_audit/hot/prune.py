@@ -215,7 +215,8 @@ def _removals(entries: Sequence[AuditEntry]) -> Iterator[Command]:
         for key in index_keys(entry):
             indexes[key].append(entry.entry_id)
         content = content_name(entry.content_hash)
-        contents[content_key(day, content)].append(content_member(content, score, entry.entry_id))
+        copy = content_member(content, score, entry.entry_id.encode())
+        contents[content_key(day, content)].append(copy)
         days[day_key(day)].append(entry.entry_id)
     for group in (indexes, contents, days):
         for key, members in group.items():

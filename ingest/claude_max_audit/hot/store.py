@@ -17,6 +17,7 @@ from math import inf
 from typing import Any
 
 from claude_max_audit.entry import AuditEntry, epoch_us
+from claude_max_audit.fresh import FreshMessages
 from claude_max_audit.hot.batch import BatchPacker, Keeping, Stamped
 from claude_max_audit.hot.entries import UnreadableEntryError, load, load_json, load_readable
 from claude_max_audit.hot.keys import (
@@ -155,9 +156,11 @@ class HotStore:
         found: int = self._send(self.pack(batch, after))
         return found
 
-    def pack(self, batch: Sequence[bytes], after: int) -> BatchPacker:
+    def pack(
+        self, batch: Sequence[bytes], after: int, fresh: FreshMessages | None = None
+    ) -> BatchPacker:
         """Canonical bytes of one writer as the commands of a batch, the mark with them."""
-        return self._packer(batch, after)
+        return self._packer(batch, after, fresh)
 
     def open_stream(self) -> RedisStream:
         """A line on which packed batches may be in flight; it connects when used."""
@@ -171,12 +174,18 @@ class HotStore:
         """Write a batch and return the reply to its last command."""
         return self._link.send(packer.parts(), lambda: packer.replies)
 
-    def _packer(self, batch: Sequence[bytes], after: int | None = None) -> BatchPacker:
+    def _packer(
+        self,
+        batch: Sequence[bytes],
+        after: int | None = None,
+        fresh: FreshMessages | None = None,
+    ) -> BatchPacker:
         return BatchPacker(
             batch,
             self._keeping,
             self._clock(),
             after=after,
+            fresh=fresh,
             compress_bytes=self._compress_bytes,
         )
 

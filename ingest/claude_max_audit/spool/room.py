@@ -62,9 +62,11 @@ class Room:
     def make_spare(self, number: int, capacity: int) -> Segment | None:
         """Make the reserved segment, without the lock; None when the disk has no room."""
         try:
-            return Segment(self._folder.name, 0, capacity, self._path_of(number))
+            spare = Segment(self._folder.name, 0, capacity, self._path_of(number))
         except OSError:
             return None  # A caller will meet the full disk, and is told.
+        spare.warm()
+        return spare
 
     def keep_spare(self, number: int, capacity: int, spare: Segment | None) -> None:
         """Have the spare ready (lock held), unless a caller was faster and made a later one."""

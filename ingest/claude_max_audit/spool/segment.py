@@ -18,7 +18,7 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -36,6 +36,12 @@ _FRAME = struct.Struct("<II")
 _LENGTH = struct.Struct("<I")
 HEADER_BYTES = _HEADER.size
 FRAME_BYTES = _FRAME.size
+_POPULATE_WRITE = 23
+"""MADV_POPULATE_WRITE of madvise(2), which Python 3.11 does not name."""
+
+_WARM_BYTES = 64 * 1024
+"""Sixteen pages: some ten microseconds."""
+
 _ENTRY_START = b'{"entry_id":"'
 
 
@@ -87,6 +93,16 @@ class Segment:
         self.first_seq = first_seq
         self.last_seq = first_seq - 1
         self._bytes[:HEADER_BYTES] = _HEADER.pack(MAGIC, self._writer_id, first_seq)
+
+    def warm(self) -> None:
+        """Have every page ready to be written to, so that no caller waits for the system to
+        make it so: half a microsecond an entry. Done piece by piece, since the interpreter is
+        held meanwhile; where the system cannot (before Linux 5.14), callers do it as they go."""
+        data = self._bytes
+        assert data is not None, "a new segment is in memory"
+        with suppress(OSError):
+            for start in range(0, self.capacity, _WARM_BYTES):
+                data.madvise(_POPULATE_WRITE, start, min(_WARM_BYTES, self.capacity - start))
 
     def append(self, payload: bytes) -> bool:
         """Add one frame; False when it does not fit. Durable against `kill -9` on return."""
