@@ -29,7 +29,7 @@ _log = logging.getLogger("claude_max_audit")
 BATCH_BYTES = 1024 * 1024
 """Most bytes in one batch, so that a few large contents do not make one huge command."""
 
-BREATH_SECONDS = 0.005
+BREATH_SECONDS = 0.02
 """How long a batch that is not full waits for more once it may go: under a steady flow, fewer
 and fuller batches cost Redis and this process less, and nobody waits for them."""
 
