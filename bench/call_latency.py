@@ -69,9 +69,10 @@ async def in_turns(entered: dict[str, Contender], rounds: int, calls: int) -> No
 def measure(calls: int, rounds: int) -> dict[str, object]:
     """Run all turns against a Redis of their own and return the result."""
     with ExitStack() as stack:
+        # Removed last: a server whose folder is gone cannot be found to be stopped.
+        stack.callback(shutil.rmtree, SCRATCH, ignore_errors=True)
         server = stack.enter_context(own_redis(SCRATCH / "redis"))
         folder = SCRATCH / "files"
-        stack.callback(shutil.rmtree, SCRATCH, ignore_errors=True)
         folder.mkdir()
         entered = {
             name: stack.enter_context(make()) for name, make in contenders(server, folder).items()
