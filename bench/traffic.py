@@ -54,7 +54,8 @@ _PROSE: Final = (
     "latency throughput memory disk network cache index query answer question please analyse "
     "summarise compare extract rank verify repeat continue stop hold escalate confirm deny"
 )
-_WORDS: Final = tuple(_PROSE.split())
+WORDS: Final = tuple(_PROSE.split())
+"""What the made-up texts are made of."""
 
 
 def traffic(
@@ -108,7 +109,7 @@ def content(chance: Random, size: int = CONTENT_BYTES) -> str:
     words: list[str] = []
     length = 0
     while length <= size:
-        word = chance.choice(_WORDS)
+        word = chance.choice(WORDS)
         if chance.random() < 0.12:
             word = f"{word}_{chance.randrange(10_000)}"
         words.append(word)
