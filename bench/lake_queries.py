@@ -1,13 +1,13 @@
 """Questions to years of archived entries, beside DuckDB on the same files.
 
-A lake is made day by day, as the archive makes it, then compacted and given its lookup keys.
-Then each question is asked in turns: by the library, and by DuckDB with SQL over the very files
-that the table's newest version holds. Both must find the same number, or the bench fails. What
-DuckDB gives are columns; the library gives entries, decoded and ready.
+The lake is the one of `years_lake.py`: made day by day, each month compacted, with its lookup
+keys. Each question is asked in turns: by the library, and by DuckDB with SQL over the very files
+that the table's newest version holds. Both must find the same, or the bench fails. What DuckDB
+gives are columns; the library gives entries, decoded and ready.
 
-The result is JSON: medians in milliseconds and their ratio for each question, bytes of the lake
-for an entry, and what a day's commit took at the beginning and at the end. `--entries 10000000
---days 2557` (or AUDIT_BENCH_LAKE_ENTRIES) makes it as large as the figures ask for.
+The result is JSON: medians in milliseconds and their ratio for each question, and bytes of the
+lake for an entry. `--entries 10000000 --days 2557` (or AUDIT_BENCH_LAKE_ENTRIES) makes it as large
+as the figures ask for.
 """
 
 from __future__ import annotations
@@ -15,83 +15,57 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
-from itertools import groupby
-from pathlib import Path
+from datetime import UTC, datetime, time, timedelta
 from statistics import median
 from time import perf_counter
+from typing import Any
 
-from audit_storage.lake.compaction import compact_closed_months
+import duckdb
+
 from audit_storage.lake.lake import Lake
-from claude_max_audit.entry import AuditEntry, decode_entry
 from claude_max_audit.query import Query, Span
-from claude_max_audit.settings import load_settings
-from claude_max_audit.vocabulary import SecuritySeverity
-from traffic import AGENTS, END, SWARMS, traffic
+from swarm_years import CONTENT_CHARACTERS
+from years_lake import DEFAULT_DAYS, DEFAULT_ENTRIES, YearsLake, years_lake
 
-SCRATCH = Path(__file__).resolve().parent / "scratch" / f"lake-{os.getpid()}"
-FULL_DAYS = 2_557
-CONTENT_BYTES = 180
 LIMIT = 100
 WANTED_RATIO = 1.0
 WANTED_LOOKUP_MS = 50.0
 WANTED_BYTES = 140.0
-WANTED_COMMIT_RATIO = 2.0
-_ENDS = 20
-"""Commits at either end of the lake's life of which the medians are compared."""
+LARGER = 10_000_000
+"""Above so many entries DuckDB's time is not the bound: at 100,000,000 it may take four times
+what was measured at 10,000,000."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question, asked both ways; each returns the number of entries that fit."""
+    """One question, asked both ways; each returns what it found, to be compared."""
 
-    ours: Callable[[], int]
-    theirs: Callable[[], int]
-
-
-def build(lake: Lake, entries: int, days: int) -> tuple[list[float], AuditEntry]:
-    """Archive all days; returns the seconds of each commit, and an entry from the middle."""
-    took: list[float] = []
-    sample: AuditEntry | None = None
-    made = traffic(entries, days=days, size=CONTENT_BYTES)
-    for day, of_day in groupby(made, key=lambda stamped: stamped.entry.day):
-        rows = [decode_entry(stamped.canonical) for stamped in of_day]
-        if sample is None or len(took) == days // 2:
-            sample = rows[0]
-        started = perf_counter()
-        with lake.begin(f"archive/{day}") as transaction:
-            transaction.add(rows)
-            transaction.commit()
-        took.append(perf_counter() - started)
-    assert sample is not None
-    compact_closed_months(lake, END + timedelta(days=40))
-    lake.build_lookup()
-    lake.vacuum_now()
-    return took, sample
+    ours: Callable[[], object]
+    theirs: Callable[[], object]
 
 
-def questions(lake: Lake, sample: AuditEntry, days: int) -> dict[str, Question]:
-    """What people ask a lake, for a moment in the middle of its years."""
-
-    import duckdb  # There for `make bench` only.
-
+def questions(years: YearsLake, lake: Lake) -> dict[str, Question]:
+    """What people ask a lake, for a day in the middle of its years."""
     files = [f"{lake.uri.removeprefix('file://')}/{file.path}" for file in lake.view().files]
     db = duckdb.connect(config={"threads": os.cpu_count() or 1})
     db.execute("SET TimeZone='UTC'")
     db.from_parquet(files, union_by_name=False).create_view("entries")
-    middle = END - timedelta(days=days // 2)
-    month = Span(middle, middle + timedelta(days=min(30, days // 2)))
-    year = Span(middle - timedelta(days=min(182, days // 2)), middle + timedelta(days=183))
-    agent, swarm = AGENTS[7], SWARMS[2]
+    made, number = years.years, years.days // 2
+    of_day = made.day(number)
+    agent, swarm = made.agent_of(number)
+    content_hash = of_day.rows.column("content_hash")[of_day.rows.num_rows // 2].as_py()
+    middle = datetime.combine(of_day.day, time.min, UTC)
+    month = Span(middle - timedelta(days=15), middle + timedelta(days=15))
+    year = Span(middle - timedelta(days=182), middle + timedelta(days=183))
 
-    def page(query: Query) -> int:
-        return lake.page(query, LIMIT, 0).total
+    def page(query: Query) -> object:
+        found = lake.page(query, LIMIT, 0)
+        return found.total, [entry.entry_id for entry in found.entries]
 
-    def sql_page(where: str, *given: object) -> int:
+    def sql_page(where: str, *given: object) -> object:
         newest = db.execute(
             f"SELECT * FROM entries WHERE {where} "
             f"ORDER BY timestamp DESC, entry_id DESC LIMIT {LIMIT}",
@@ -99,13 +73,12 @@ def questions(lake: Lake, sample: AuditEntry, days: int) -> dict[str, Question]:
         ).fetchall()
         found = db.execute(f"SELECT count(*) FROM entries WHERE {where}", given).fetchone()
         assert found is not None
-        assert len(newest) == min(LIMIT, found[0])
-        return int(found[0])
+        return found[0], [row[0] for row in newest]
 
     span = "timestamp BETWEEN ? AND ?"
     swarms = "(swarm_id = ? OR list_contains(swarm_ids, ?))"
     by_month = (
-        "SELECT date_trunc('month', timestamp), severity, count(*) FROM entries "
+        "SELECT strftime(timestamp, '%Y-%m'), severity, count(*) FROM entries "
         "WHERE severity IS NOT NULL GROUP BY 1, 2"
     )
     return {
@@ -118,12 +91,12 @@ def questions(lake: Lake, sample: AuditEntry, days: int) -> dict[str, Question]:
             lambda: sql_page(f"{swarms} AND {span}", swarm, swarm, year.start, year.end),
         ),
         "severities, each month": Question(
-            lambda: severities(lake, days),
-            lambda: sum(row[2] for row in db.execute(by_month).fetchall()),
+            lambda: lake.months_by("severity", Query()),
+            lambda: {(row[0], row[1]): row[2] for row in db.execute(by_month).fetchall()},
         ),
         "one content hash, all years": Question(
-            lambda: page(Query({"content_hash": (sample.content_hash,)})),
-            lambda: sql_page("content_hash = ?", sample.content_hash),
+            lambda: page(Query({"content_hash": (content_hash,)})),
+            lambda: sql_page("content_hash = ?", content_hash),
         ),
         "newest 100 of an agent": Question(
             lambda: page(Query({"agent_id": (agent,)})),
@@ -132,35 +105,22 @@ def questions(lake: Lake, sample: AuditEntry, days: int) -> dict[str, Question]:
     }
 
 
-def severities(lake: Lake, days: int) -> int:
-    """Every severity of every month, one exact count each."""
-    total = 0
-    start = (END - timedelta(days=days)).replace(day=1)
-    while start < END:
-        following = (start + timedelta(days=32)).replace(day=1)
-        of_month = Span(start, following - timedelta(microseconds=1))
-        for severity in SecuritySeverity:
-            total += lake.count_matches(Query({"severity": (severity.value,)}, of_month))
-        start = following
-    return total
-
-
-def in_turns(asked: dict[str, Question], rounds: int) -> dict[str, dict[str, float]]:
-    """Ask everything both ways, in turns; the first round warms up."""
+def in_turns(asked: dict[str, Question], rounds: int) -> dict[str, dict[str, Any]]:
+    """Ask everything both ways, in turns whose order changes; the first round warms up."""
     took: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in asked}
     found: dict[str, int] = {}
     for number in range(rounds + 1):
         for name, question in asked.items():
-            started = perf_counter()
-            ours = question.ours()
-            between = perf_counter()
-            theirs = question.theirs()
-            ended = perf_counter()
-            assert ours == theirs, f"{name}: {ours} here, {theirs} in DuckDB"
-            found[name] = ours
-            if number:
-                took[name][0].append(between - started)
-                took[name][1].append(ended - between)
+            both = [question.ours, question.theirs]
+            turns = [0, 1] if number % 2 else [1, 0]
+            answers: list[object] = [None, None]
+            for which in turns:
+                started = perf_counter()
+                answers[which] = both[which]()
+                if number:
+                    took[name][which].append(perf_counter() - started)
+            assert answers[0] == answers[1], f"{name}: {answers[0]} here, {answers[1]} in DuckDB"
+            found[name] = _entries_in(answers[0])
     return {
         name: {
             "entries": found[name],
@@ -172,49 +132,39 @@ def in_turns(asked: dict[str, Question], rounds: int) -> dict[str, dict[str, flo
     }
 
 
+def _entries_in(answer: Any) -> int:
+    return sum(answer.values()) if isinstance(answer, dict) else answer[0]
+
+
 def measure(entries: int, days: int, rounds: int) -> dict[str, object]:
-    """Build the lake and ask everything."""
-    import duckdb
-
-
-    shutil.rmtree(SCRATCH, ignore_errors=True)
-    try:
-        lake = Lake(load_settings(home=SCRATCH))
-        started = perf_counter()
-        commits, sample = build(lake, entries, days)
-        built = perf_counter() - started
-        size = sum(file.bytes for file in lake.view().files)
-        ends = min(_ENDS, len(commits) // 2)
-        first, last = median(commits[1 : ends + 1]), median(commits[-ends:])
+    """Make or find the lake and ask everything."""
+    with years_lake(entries, days) as years:
+        lake = years.open()
+        files = lake.view().files
         return {
             "what": "milliseconds of a question to the lake, and of DuckDB on the same files",
             "entries": entries,
             "days": days,
-            "content_bytes": CONTENT_BYTES,
-            "files": len(lake.view().files),
+            "content_characters": CONTENT_CHARACTERS,
+            "files": len(files),
             "duckdb": duckdb.__version__,
-            "built_seconds": round(built, 1),
-            "bytes_an_entry": round(size / entries, 1),
-            "commit_ms": {"first": round(first * 1000, 1), "last": round(last * 1000, 1)},
-            "commit_ratio": round(last / first, 3),
-            "questions": in_turns(questions(lake, sample, days), rounds),
+            "built_seconds": years.seconds,
+            "compaction_seconds": years.compaction_seconds,
+            "bytes_an_entry": round(sum(file.bytes for file in files) / entries, 1),
+            "questions": in_turns(questions(years, lake), rounds),
             "wanted": {
                 "ratio": WANTED_RATIO,
                 "lookup_ms": WANTED_LOOKUP_MS,
                 "bytes_an_entry": WANTED_BYTES,
-                "commit_ratio": WANTED_COMMIT_RATIO,
             },
         }
-    finally:
-        shutil.rmtree(SCRATCH, ignore_errors=True)
 
 
 def main() -> None:
     """Measure and print JSON."""
-    full = os.environ.get("AUDIT_BENCH_LAKE_ENTRIES")
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    asked.add_argument("--entries", type=int, default=int(full or 200_000))
-    asked.add_argument("--days", type=int, default=FULL_DAYS if full else 256)
+    asked.add_argument("--entries", type=int, default=DEFAULT_ENTRIES)
+    asked.add_argument("--days", type=int, default=DEFAULT_DAYS)
     asked.add_argument("--rounds", type=int, default=7)
     options = asked.parse_args()
     json.dump(measure(options.entries, options.days, options.rounds), sys.stdout, indent=2)

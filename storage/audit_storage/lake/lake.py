@@ -122,6 +122,11 @@ class Lake:
         """Return the exact number of entries that match."""
         return self._ask(lambda view: view.count_matches(query))
 
+    def months_by(self, key: str, query: Query) -> dict[tuple[str, str], int]:
+        """Return the exact number of matches of each UTC month ("YYYY-MM") and value of a key
+        of the query, such as `severity`; what has no value counts nowhere."""
+        return self._ask(lambda view: view.months_by(key, query))
+
     def scan(self, query: Query, chunk: int = SCAN_ROWS) -> Iterator[pl.DataFrame]:
         """Give all matches of one version in frames of about `chunk` rows, oldest first.
 

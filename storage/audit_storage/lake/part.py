@@ -28,6 +28,14 @@ ROW_GROUP_ROWS = 32_768
 COMPRESSION_LEVEL = 3
 """zstd level: past it files shrink by a few percent and writing takes twice as long."""
 
+RANDOM_LEVEL = 1
+"""zstd level of columns that are random hexadecimal digits. It looks for long repetitions only:
+the short ones that level 3 finds among such digits take more room than the digits themselves."""
+
+PAGE_BYTES = 4 * 1024 * 1024
+"""Most of a column that is compressed together. A row group's texts are about so large; pages of
+the usual 1 MB repeat what they have in common."""
+
 READ_BYTES = 4 * 1024 * 1024
 """Bytes read at once when a file is summed."""
 
@@ -36,6 +44,21 @@ _UNIQUE = (
     "entry_id", "timestamp", "content", "content_hash", "size_bytes", "metadata", "citation",
     "parent_id", "recorded_at", "writer_seq", "entry_hash",
 )  # fmt: skip
+_RANDOM = ("entry_id", "content_hash", "citation", "entry_hash")
+_ENCODINGS = {
+    # Lengths apart from the texts, and what a text shares with the one before it left out.
+    "content": "DELTA_LENGTH_BYTE_ARRAY",
+    "content_hash": "DELTA_LENGTH_BYTE_ARRAY",
+    "entry_hash": "DELTA_LENGTH_BYTE_ARRAY",
+    "entry_id": "DELTA_BYTE_ARRAY",
+    "citation": "DELTA_BYTE_ARRAY",
+    # High bytes, which are nearly all the same, apart from the low ones.
+    "timestamp": "BYTE_STREAM_SPLIT",
+    "recorded_at": "BYTE_STREAM_SPLIT",
+}
+_LEVELS = {
+    name: RANDOM_LEVEL if name in _RANDOM else COMPRESSION_LEVEL for name in FILE_SCHEMA.names
+} | {"swarm_ids.list.element": COMPRESSION_LEVEL}
 _PLAIN = [name for name in FILE_SCHEMA.names if name not in (*_UNIQUE, "swarm_ids")]
 
 
@@ -56,7 +79,9 @@ class LakePart:
             self._sink,
             FILE_SCHEMA,
             compression="zstd",
-            compression_level=COMPRESSION_LEVEL,
+            compression_level=_LEVELS,
+            data_page_size=PAGE_BYTES,
+            column_encoding=_ENCODINGS,
             use_dictionary=[*_PLAIN, "swarm_ids.list.element"],
             write_statistics=[name for name in FILE_SCHEMA.names if name not in _UNCOUNTED],
             store_schema=False,

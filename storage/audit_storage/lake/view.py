@@ -111,6 +111,27 @@ class LakeView:
             total += int(self._collect(self._matches(files, query).select(pl.len())).item())
         return total
 
+    def months_by(self, key: str, query: Query) -> dict[tuple[str, str], int]:
+        """Return the exact number of matches of each month and value of a column."""
+        counts: dict[tuple[str, str], int] = {}
+        files = [file for file in self._files_for(query) if key not in file.empty]
+        for file, found in zip(files, self._values_of(files, key, query), strict=True):
+            for value, rows in found.rows():
+                at = file.month, value
+                counts[at] = counts.get(at, 0) + rows
+        return counts
+
+    def _values_of(self, files: Sequence[LakeFile], key: str, query: Query) -> list[pl.DataFrame]:
+        """Count each file's values by themselves: a file is of one month, so no row's time is
+        read but where the span ends within the file."""
+        questions = []
+        for file in files:
+            within = query.within(Span()) if file.within(query.span) else query
+            rows = self._matches([file], within).filter(pl.col(key).is_not_null())
+            questions.append(rows.group_by(key).len())
+        with answering(self.uri):
+            return pl.collect_all(questions) if questions else []
+
     def scan(
         self,
         query: Query,
