@@ -14,6 +14,7 @@ import pytest
 from audit_storage.lake.compaction import compact_closed_months
 from audit_storage.lake.key_file import (
     HEADER_BYTES,
+    KEY_COLUMNS,
     DamagedKeysError,
     KeyFile,
     encode_keys,
@@ -45,7 +46,8 @@ class Bytes:
 def made(rows: int, chance: random.Random) -> tuple[list[str], list[str], bytes]:
     hashes = [sha256(chance.randbytes(4)).hexdigest() for _ in range(rows)]
     ids = [f"id-{number}" for number in range(rows)]
-    return hashes, ids, encode_keys(PATH, {"content_hash": hashes, "entry_id": ids})
+    columns = dict.fromkeys(KEY_COLUMNS, ["worker", "planner"])
+    return hashes, ids, encode_keys(PATH, rows, {**columns, "content_hash": hashes, "entry_id": ids})
 
 
 @pytest.mark.parametrize("rows", [1, 2, 63, 64, 65, 1000, 20_000])

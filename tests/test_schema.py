@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit_storage.archive.inspection import inspect
-from audit_storage.lake.schema import FILE_SCHEMA, LAKE_SCHEMA, canonical_of, entries_of, to_frame
+from audit_storage.lake.canonical import canonical_of
+from audit_storage.lake.schema import FILE_SCHEMA, LAKE_SCHEMA, entries_of, to_frame
 from claude_max_audit.entry import (
     ENTRY_FIELDS,
     AuditEntry,

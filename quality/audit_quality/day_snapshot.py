@@ -13,7 +13,8 @@ from enum import StrEnum
 
 import polars as pl
 
-from audit_storage.lake.schema import canonical_of, to_frame
+from audit_storage.lake.canonical import canonical_of
+from audit_storage.lake.schema import to_frame
 from claude_max_audit.citation import CITATION_PREFIX
 from claude_max_audit.entry import content_hash_of, entry_hash_of
 from claude_max_audit.vocabulary import (

@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import polars as pl
+
 from audit_storage.atomic_file import atomic_file, sweep_partials
 from audit_storage.export.chronicle import read_chronicle
 from audit_storage.export.formats import FORMATS, check_format
 from audit_storage.export.manifest import Manifest, manifest_path, write_manifest
 from audit_storage.lake.lake import Lake
+from audit_storage.read_ahead import read_ahead
 from claude_max_audit.hot.store import HotStore
 from claude_max_audit.query import Query
 
@@ -106,10 +109,10 @@ def _write(
     tally = _Tally()
     with atomic_file(path, overwrite=overwrite) as file:
         writer = FORMATS[format](file)
-        with closing(read_chronicle(lake, hot, query)) as frames:
+        with closing(read_ahead(read_chronicle(lake, hot, query))) as frames:
             for frame in frames:
                 writer.write(frame)
-                _count(tally, frame.get_column("timestamp").to_list())
+                _count(tally, frame.get_column("timestamp"))
                 if progress is not None:
                     progress(tally.rows)
         writer.finish()
@@ -136,8 +139,8 @@ def _write(
     )
 
 
-def _count(tally: _Tally, moments: list[datetime]) -> None:
-    if moments:
+def _count(tally: _Tally, moments: pl.Series) -> None:
+    if len(moments):
         tally.rows += len(moments)
         tally.first = tally.first or moments[0]
         tally.last = moments[-1]

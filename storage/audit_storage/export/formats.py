@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from audit_storage.atomic_file import HashedFile
+from audit_storage.lake.part import RANDOM, RANDOM_LEVEL, REPEATING
 from audit_storage.lake.schema import FILE_SCHEMA, entries_of
 from claude_max_audit.entry import ENTRY_FIELDS
 
@@ -27,6 +28,11 @@ PARQUET_COMPRESSION_LEVEL = 3
 EXPORT_SCHEMA = pa.schema([FILE_SCHEMA.field(name) for name in ENTRY_FIELDS])
 """The entry's fields in the lake's types, without the columns that only the lake needs."""
 
+_REPEATING = [name for name in REPEATING if name in EXPORT_SCHEMA.names or "." in name]
+_LEVELS = {
+    name: RANDOM_LEVEL if name in RANDOM else PARQUET_COMPRESSION_LEVEL
+    for name in [*EXPORT_SCHEMA.names, "swarm_ids.list.element"]
+}
 _CSV_TIME = "%Y-%m-%dT%H:%M:%S%.6fZ"
 _json = msgspec.json.Encoder().encode
 
@@ -112,7 +118,8 @@ class ParquetWriter:
             pa.PythonFile(file, mode="w"),
             EXPORT_SCHEMA,
             compression="zstd",
-            compression_level=PARQUET_COMPRESSION_LEVEL,
+            compression_level=_LEVELS,
+            use_dictionary=_REPEATING,
         )
 
     def write(self, frame: pl.DataFrame) -> None:

@@ -1,7 +1,7 @@
 """The keys of one Parquet file, small enough to be asked instead of it: is this hash in there?
 
 Pure bytes: made by `encode_keys`, asked through `KeyFile`. A key is the first 64 bits of the
-SHA-256 of a content hash or an entry id, so keys are spread evenly whatever the ids look like.
+SHA-256 of a hash, an id or a name, so keys are spread evenly whatever the ids look like.
 The high bits choose a bucket of some 64 keys, the next 16 are kept there, sorted; so one answer
 reads a few hundred bytes, and one absent key in a thousand seems to be there.
 
@@ -21,13 +21,14 @@ from zlib import crc32
 
 import numpy as np
 
-KEY_COLUMNS: tuple[str, ...] = ("content_hash", "entry_id")
-"""The columns whose values are looked up over years, and that no statistics can place."""
+KEY_COLUMNS: tuple[str, ...] = ("content_hash", "entry_id", "agent_id", "to_agent", "session_id")
+"""The columns whose values are looked up over years, and that no statistics can place: agents
+and sessions come and go, but their names lie between the least and the greatest of any file."""
 
 BUCKET_KEYS = 64
 """Keys in a bucket: fewer, and the CRCs weigh; more, and absent keys seem present more often."""
 
-_MAGIC = b"auditky1"
+_MAGIC = b"auditky2"
 _HEADER = struct.Struct("<8sI32s" + "IB" * len(KEY_COLUMNS))
 _CRC = struct.Struct("<I")
 HEADER_BYTES = _HEADER.size + _CRC.size
@@ -53,8 +54,9 @@ def key_of(value: str) -> int:
     return int.from_bytes(sha256(value.encode()).digest()[:8], "big")
 
 
-def encode_keys(path: str, columns: Mapping[str, Sequence[str]]) -> bytes:
-    """Return the key file of the Parquet file at `path`, from all values of its key columns."""
+def encode_keys(path: str, rows: int, columns: Mapping[str, Sequence[str]]) -> bytes:
+    """Return the key file of the Parquet file at `path`, from all values of its key columns,
+    each at least once."""
     shape: list[int] = []
     bodies: list[bytes] = []
     for name in KEY_COLUMNS:
@@ -66,7 +68,7 @@ def encode_keys(path: str, columns: Mapping[str, Sequence[str]]) -> bytes:
         bits = max(0, (len(keys) // BUCKET_KEYS).bit_length())
         shape += [len(keys), bits]
         bodies.append(_column(keys, bits))
-    header = _HEADER.pack(_MAGIC, len(columns[KEY_COLUMNS[0]]), _name(path), *shape)
+    header = _HEADER.pack(_MAGIC, rows, _name(path), *shape)
     return b"".join([header, _CRC.pack(crc32(header)), *bodies])
 
 

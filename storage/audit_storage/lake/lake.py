@@ -20,7 +20,6 @@ import pyarrow.fs as pa_fs
 
 from audit_storage.lake.delta_log import DeltaLog, DeltaTable, answering
 from audit_storage.lake.lookup import Lookup
-from audit_storage.lake.part import ROW_GROUP_ROWS
 from audit_storage.lake.plan import STATISTICS, LakeFile, file_of, files_to_join
 from audit_storage.lake.query import span_predicate
 from audit_storage.lake.schema import LAKE_SCHEMA, as_frame
@@ -36,6 +35,12 @@ from claude_max_audit.results import Page
 from claude_max_audit.settings import Settings
 
 _CONFIGURATION = {"delta.dataSkippingStatsColumns": ",".join(STATISTICS)}
+
+MONTH_ROWS = 200_000
+"""Rows that a compaction sorts together: then an agent's month is in one place of the file."""
+
+MONTH_BYTES = 192 * 1024 * 1024
+"""Bytes after which it sorts what it has, so that long contents do not fill the memory."""
 
 _Answer = TypeVar("_Answer")
 
@@ -179,16 +184,17 @@ class Lake:
         """Rewrite a month's small files as few large ones, in one commit; None when there are
         none to join.
 
-        Rows and proofs stay the same, which is read back before the commit; days stay apart
-        within a file, each sorted in itself, so that reading a day skips the others. Raises
-        `OvertakenError` when another commit came between.
+        Rows and proofs stay the same, which is read back before the commit. What one agent did
+        stands together, a whole month of it where the month has no more than `MONTH_ROWS`.
+        Raises `OvertakenError` when another commit came between.
         """
         with self.begin(f"compact/{month}") as transaction:
+            transaction.sort_together(MONTH_ROWS, MONTH_BYTES)
             files = files_to_join(transaction.view.files, month)
             for file in files:
                 for rows in transaction.read_rows(file):
                     transaction.add_rows(month, rows)
-                transaction.end_run(month, ROW_GROUP_ROWS)
+                transaction.end_run(month, MONTH_ROWS)
                 transaction.remove_file(file)
             if not files:
                 return None

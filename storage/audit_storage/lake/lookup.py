@@ -1,4 +1,4 @@
-"""Finds the files that may hold a hash or an id, among seven years of them, without reading them.
+"""Finds the files that may hold a hash, an id or an agent among seven years, without reading them.
 
 Beside the table, `{lake_uri}/lookup` has one small key file for each Parquet file, made by the
 compaction. It is a view: a file without keys, or with damaged ones, is simply read, and whatever
@@ -112,8 +112,8 @@ class Lookup:
                 hive_partitioning=False,
                 storage_options=self._options or None,
             )
-        columns = {name: rows.get_column(name).to_list() for name in KEY_COLUMNS}
-        data = encode_keys(file.path, columns)
+        columns = {name: rows[name].drop_nulls().unique().to_list() for name in KEY_COLUMNS}
+        data = encode_keys(file.path, rows.height, columns)
         with answering(self.uri):
             folder, unfinished = self._file_system(), new_keys_file()
             # Buffered, because the table's file system takes bytes and no Arrow buffers.

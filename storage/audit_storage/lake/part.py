@@ -22,8 +22,8 @@ from audit_storage.lake.plan import STATISTICS
 from audit_storage.lake.schema import FILE_ORDER, FILE_SCHEMA
 from audit_storage.layout import new_file, summed_file
 
-ROW_GROUP_ROWS = 32_768
-"""Rows whose least and greatest values a reader can skip by: a few per run, some 4 MB each."""
+ROW_GROUP_ROWS = 16_384
+"""Rows whose least and greatest values a reader can skip by: a few per run, some 3 MB each."""
 
 COMPRESSION_LEVEL = 3
 """zstd level: past it files shrink by a few percent and writing takes twice as long."""
@@ -44,7 +44,9 @@ _UNIQUE = (
     "entry_id", "timestamp", "content", "content_hash", "size_bytes", "metadata", "citation",
     "parent_id", "recorded_at", "writer_seq", "entry_hash",
 )  # fmt: skip
-_RANDOM = ("entry_id", "content_hash", "citation", "entry_hash")
+RANDOM = ("entry_id", "content_hash", "citation", "entry_hash")
+"""Columns that are hexadecimal digits for the most part, all different."""
+
 _ENCODINGS = {
     # Lengths apart from the texts, and what a text shares with the one before it left out.
     "content": "DELTA_LENGTH_BYTE_ARRAY",
@@ -57,9 +59,13 @@ _ENCODINGS = {
     "recorded_at": "BYTE_STREAM_SPLIT",
 }
 _LEVELS = {
-    name: RANDOM_LEVEL if name in _RANDOM else COMPRESSION_LEVEL for name in FILE_SCHEMA.names
+    name: RANDOM_LEVEL if name in RANDOM else COMPRESSION_LEVEL for name in FILE_SCHEMA.names
 } | {"swarm_ids.list.element": COMPRESSION_LEVEL}
-_PLAIN = [name for name in FILE_SCHEMA.names if name not in (*_UNIQUE, "swarm_ids")]
+REPEATING = [
+    *(name for name in FILE_SCHEMA.names if name not in (*_UNIQUE, "swarm_ids")),
+    "swarm_ids.list.element",
+]
+"""Columns of few different values, which a dictionary makes small."""
 
 
 class LakePart:
@@ -82,7 +88,7 @@ class LakePart:
             compression_level=_LEVELS,
             data_page_size=PAGE_BYTES,
             column_encoding=_ENCODINGS,
-            use_dictionary=[*_PLAIN, "swarm_ids.list.element"],
+            use_dictionary=REPEATING,
             write_statistics=[name for name in FILE_SCHEMA.names if name not in _UNCOUNTED],
             store_schema=False,
         )

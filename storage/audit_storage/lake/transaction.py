@@ -65,6 +65,7 @@ class LakeTransaction:
         with answering(log.uri):
             self.app_version = (table.transaction_version(app) or 0) + 1
         self.rows = 0
+        self._run_rows, self._run_bytes = RUN_ROWS, RUN_BYTES
         self._log = log
         self._table = table
         self._filesystem = log.filesystem()
@@ -111,10 +112,14 @@ class LakeTransaction:
         waiting.append(rows)
         self.rows += rows.num_rows
         if (
-            sum(table.num_rows for table in waiting) >= RUN_ROWS
-            or sum(table.nbytes for table in waiting) >= RUN_BYTES
+            sum(table.num_rows for table in waiting) >= self._run_rows
+            or sum(table.nbytes for table in waiting) >= self._run_bytes
         ):
             self._write_run(month)
+
+    def sort_together(self, rows: int, size: int) -> None:
+        """Let runs grow to so many rows or bytes, for a commit that has the memory for it."""
+        self._run_rows, self._run_bytes = rows, size
 
     def end_run(self, month: str, at_least: int) -> None:
         """Write what waits for a month as one sorted run, if it has `at_least` rows."""

@@ -31,6 +31,9 @@ from claude_max_audit.results import Page
 SCAN_ROWS = 50_000
 """Rows in a frame of a scan: about 50 MB of ordinary entries."""
 
+STRETCH = 3
+"""Frames whose rows are read and sorted together: 150,000, as a month of 5,000 a day has."""
+
 DayCounts = MutableMapping[str, Mapping[date, int]]
 """File path to rows per UTC day. Files are immutable, so a count once made stays true."""
 
@@ -142,9 +145,8 @@ class LakeView:
     ) -> Iterator[pl.DataFrame]:
         """Give all matches in frames of about `chunk` rows, oldest first, in trail order.
 
-        `condition` narrows the matches, `among` the files that are looked at. Only one frame,
-        and the times of one day, are in memory. Small days come several to a frame; a single
-        instant's rows are never split.
+        `condition` narrows the matches, `among` the files that are looked at. Only `STRETCH` frames,
+        and the times of one day, are in memory. Small days come several to a frame.
         """
         chosen = files_for(self.files if among is None else among, query)
         for span in self._stretches(chosen, query.span, chunk):
@@ -154,15 +156,18 @@ class LakeView:
     def _stretches(
         self, files: Sequence[LakeFile], within: Span, chunk: int
     ) -> Iterator[Span]:
-        """Cut a span into days, and join small ones up to `chunk` rows: a file with many days
-        is then read a few times and not once for each."""
+        """Cut a span into whole days that hold up to `STRETCH` times `chunk` rows together.
+
+        A month that is no larger is read at once: its days are mixed within its files, and each
+        further stretch would read them again."""
         counts: dict[date, int] = {}
         for file in files:
             for day, rows in self._days_of(file).items():
                 counts[day] = counts.get(day, 0) + rows
         first, last, rows = None, None, 0
         for day in [day for day in sorted(counts) if _overlap(span_of_day(day), within)]:
-            if first is None or last is None or rows + counts[day] > chunk:
+            full = rows + counts[day] > STRETCH * chunk or (day.day == 1 and rows > chunk)
+            if first is None or last is None or full:
                 if first is not None and last is not None:
                     yield _from_day_to_day(first, last, within)
                 first, rows = day, 0
@@ -179,22 +184,21 @@ class LakeView:
         self, files: Sequence[LakeFile], query: Query, chunk: int, condition: pl.Expr | None
     ) -> Iterator[pl.DataFrame]:
         one_day = query.span.start.date() == query.span.end.date()
-        if not one_day or sum(file.rows for file in files) <= chunk:
+        if not one_day or sum(file.rows for file in files) <= STRETCH * chunk:
             spans = [query.span]
         else:
-            spans = self._cut(files, query, chunk)
+            spans = self._cut(files, query, STRETCH * chunk)
         for span in spans:
             found = self._matches(files, query.within(span))
             if condition is not None:
                 found = found.filter(condition)
             frame = self._collect(found.select(FILE_SCHEMA.names)).sort(TRAIL_ORDER)
-            if frame.height:
-                yield frame
+            yield from _pieces(frame, chunk)
 
-    def _cut(self, files: Sequence[LakeFile], query: Query, chunk: int) -> list[Span]:
-        """Cut a span so that about `chunk` matches fall into each piece."""
+    def _cut(self, files: Sequence[LakeFile], query: Query, rows: int) -> list[Span]:
+        """Cut a span so that about `rows` matches fall into each piece."""
         times = self._collect(self._matches(files, query).select("timestamp")).to_series().sort()
-        starts: list[datetime] = times.gather_every(chunk).unique().sort().to_list()
+        starts: list[datetime] = times.gather_every(rows).unique().sort().to_list()
         if not starts:
             return []
         ends = [start - ONE_MICROSECOND for start in starts[1:]]
@@ -249,7 +253,16 @@ class LakeView:
     def _narrow(
         self, files: list[LakeFile], key: str, wanted: Collection[str]
     ) -> list[LakeFile]:
-        return files if self._lookup is None else self._lookup.narrow(files, key, wanted)
+        if self._lookup is None:
+            return files
+        if key == "participant":
+            either = {
+                file.path
+                for column in ("agent_id", "to_agent")
+                for file in self._lookup.narrow(files, column, wanted)
+            }
+            return [file for file in files if file.path in either]
+        return self._lookup.narrow(files, key, wanted)
 
     def _matches(self, files: Sequence[LakeFile], query: Query) -> pl.LazyFrame:
         condition = predicate(query)
@@ -300,6 +313,14 @@ def _overlap(one: Span, other: Span) -> Span | None:
 def _from_day_to_day(first: date, last: date, within: Span) -> Span:
     start, end = span_of_day(first).start, span_of_day(last).end
     return Span(max(start, within.start), min(end, within.end))
+
+
+def _pieces(frame: pl.DataFrame, chunk: int) -> Iterator[pl.DataFrame]:
+    """Cut sorted rows into frames of at most `chunk`, all of one size but for a row."""
+    pieces = -(-frame.height // chunk)
+    for number in range(pieces):
+        start, end = frame.height * number // pieces, frame.height * (number + 1) // pieces
+        yield frame.slice(start, end - start)
 
 
 _NO_ROWS = as_frame(FILE_SCHEMA.empty_table())
