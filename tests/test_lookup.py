@@ -46,8 +46,9 @@ class Bytes:
 def made(rows: int, chance: random.Random) -> tuple[list[str], list[str], bytes]:
     hashes = [sha256(chance.randbytes(4)).hexdigest() for _ in range(rows)]
     ids = [f"id-{number}" for number in range(rows)]
-    columns = dict.fromkeys(KEY_COLUMNS, ["worker", "planner"])
-    return hashes, ids, encode_keys(PATH, rows, {**columns, "content_hash": hashes, "entry_id": ids})
+    columns = {name: ["worker", "planner"] for name in KEY_COLUMNS}
+    columns |= {"content_hash": hashes, "entry_id": ids}
+    return hashes, ids, encode_keys(PATH, rows, columns)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 63, 64, 65, 1000, 20_000])

@@ -120,22 +120,6 @@ def files_to_join(files: Iterable[LakeFile], month: str) -> list[LakeFile]:
     return sorted(small, key=lambda file: (file.start, file.path)) if len(small) > 1 else []
 
 
-def newest_files(files: Sequence[LakeFile], wanted: int) -> list[LakeFile]:
-    """Return, of files whose rows all match (newest first), those that hold the newest rows.
-
-    The rest is older than the `wanted` newest rows of these.
-    """
-    counted, oldest, chosen = 0, None, []
-    for file in files:
-        if counted >= wanted and oldest is not None and file.end < oldest:
-            break
-        chosen.append(file)
-        if counted < wanted:
-            counted += file.rows
-            oldest = file.start if oldest is None else min(oldest, file.start)
-    return chosen
-
-
 def _any_between(ordered: Sequence[str], file: LakeFile) -> bool:
     at = bisect_left(ordered, file.least["entry_id"])
     return at < len(ordered) and ordered[at] <= file.greatest["entry_id"]

@@ -19,7 +19,6 @@ from audit_storage.lake.plan import (
     files_for,
     files_for_day,
     files_for_ids,
-    newest_files,
 )
 from audit_storage.lake.query import predicate, span_predicate
 from audit_storage.lake.schema import FILE_SCHEMA, TRAIL_ORDER, as_frame, entries_of
@@ -33,6 +32,12 @@ SCAN_ROWS = 50_000
 
 STRETCH = 3
 """Frames whose rows are read and sorted together: 150,000, as a month of 5,000 a day has."""
+
+FIRST_FILES = 2
+"""Files of which the newest matches are read first: two months hold a page of most questions."""
+
+MANY_ROWS = 2_000
+"""Rows beside a page's that are read with it: a few megabytes."""
 
 DayCounts = MutableMapping[str, Mapping[date, int]]
 """File path to rows per UTC day. Files are immutable, so a count once made stays true."""
@@ -90,50 +95,54 @@ class LakeView:
         return {entry.entry_id: entry for entry in entries_of(rows)}
 
     def page(self, query: Query, limit: int, offset: int) -> Page:
-        """Return one page, newest first by (timestamp, entry_id), and the exact total."""
+        """Return one page, newest first by (timestamp, entry_id), and the exact total.
+
+        First the times of the newest matches, which are quickly read; then just the rows
+        between the page's first and last time.
+        """
         files = self._files_for(query)
-        if _all_match(files, query):
-            total = sum(file.rows for file in files)
-            files = newest_files(files, offset + limit)
-            keys = self._newest_keys(files, query, offset + limit)
-        else:
-            keys, total = self._keys_and_total(files, query, offset + limit)
-        keys = keys.slice(offset, limit)
-        return Page(self._entries_at(files, keys), total)
+        times, total = self._newest_times(files, query, offset + limit)
+        of_page = times.slice(offset, limit)
+        if not len(of_page):
+            return Page([], total)
+        span = Span(of_page[-1], of_page[0])
+        skip = offset - int((times > span.end).sum())
+        near = [file for file in files if file.touches(span)]
+        rows = self._matches(near, query.within(span))
+        if int((times >= span.start).sum()) > offset + limit + MANY_ROWS:
+            rows = self._chosen(rows, skip, limit)  # very many share an instant
+            skip = 0
+        frame = self._collect(rows).sort(TRAIL_ORDER, descending=True)
+        return Page(entries_of(frame.slice(skip, limit)), total)
 
     def count_matches(self, query: Query) -> int:
         """Return the exact number of rows that match; from the log where it can tell."""
-        files = self._files_for(query)
-        if _filters_time_only(query):
-            known = [file for file in files if file.within(query.span)]
-            files = [file for file in files if not file.within(query.span)]
-        else:
-            known = []
-        total = sum(file.rows for file in known)
-        if files:
-            total += int(self._collect(self._matches(files, query).select(pl.len())).item())
-        return total
+        return self._count(self._files_for(query), query)
 
     def months_by(self, key: str, query: Query) -> dict[tuple[str, str], int]:
         """Return the exact number of matches of each month and value of a column."""
         counts: dict[tuple[str, str], int] = {}
         files = [file for file in self._files_for(query) if key not in file.empty]
-        for file, found in zip(files, self._values_of(files, key, query), strict=True):
-            for value, rows in found.rows():
-                at = file.month, value
+        within = [file for file in files if file.within(query.span)]
+        others = [file for file in files if not file.within(query.span)]
+        # A file is of one month, so no row's time is read but where the span ends within one.
+        for among, asked in ((within, query.within(Span())), (others, query)):
+            months = {file.path.rpartition("/")[2]: file.month for file in among}
+            for path, value, rows in self._values_of(among, key, asked):
+                at = months[path.rpartition("/")[2]], value
                 counts[at] = counts.get(at, 0) + rows
         return counts
 
-    def _values_of(self, files: Sequence[LakeFile], key: str, query: Query) -> list[pl.DataFrame]:
-        """Count each file's values by themselves: a file is of one month, so no row's time is
-        read but where the span ends within the file."""
-        questions = []
-        for file in files:
-            within = query.within(Span()) if file.within(query.span) else query
-            rows = self._matches([file], within).filter(pl.col(key).is_not_null())
-            questions.append(rows.group_by(key).len())
-        with answering(self.uri):
-            return pl.collect_all(questions) if questions else []
+    def _values_of(
+        self, files: Sequence[LakeFile], key: str, query: Query
+    ) -> list[tuple[str, str, int]]:
+        """Count each file's values of a column."""
+        if not files:
+            return []
+        condition = predicate(query)
+        rows = self.rows_of(files, path_column="path").filter(pl.col(key).is_not_null())
+        rows = rows if condition is None else rows.filter(condition)
+        return self._collect(rows.group_by("path", key).len()).rows()
 
     def scan(
         self,
@@ -204,37 +213,37 @@ class LakeView:
         ends = [start - ONE_MICROSECOND for start in starts[1:]]
         return [Span(a, b) for a, b in zip(starts, [*ends, query.span.end], strict=True)]
 
-    def _keys_and_total(
+    def _newest_times(
         self, files: Sequence[LakeFile], query: Query, wanted: int
-    ) -> tuple[pl.DataFrame, int]:
-        if not files:
-            return _NO_KEYS, 0
-        found = self._matches(files, query).select(TRAIL_ORDER)
-        with answering(self.uri):
-            newest, count = pl.collect_all(
-                [found.top_k(wanted, by=list(TRAIL_ORDER)), found.select(pl.len())]
-            )
-        return newest.sort(TRAIL_ORDER, descending=True), int(count.item())
+    ) -> tuple[pl.Series, int]:
+        """Return the times of the `wanted` newest matches and of all that share the oldest one's,
+        newest first, and the exact total.
 
-    def _newest_keys(
-        self, files: Sequence[LakeFile], query: Query, wanted: int
-    ) -> pl.DataFrame:
-        found = self._matches(files, query).select(TRAIL_ORDER)
-        newest = self._collect(found.top_k(wanted, by=list(TRAIL_ORDER)))
-        return newest.sort(TRAIL_ORDER, descending=True)
+        `files` come newest first; those that are older than what was found are only counted.
+        """
+        times, total, at, step = _NO_ROWS.get_column("timestamp"), 0, 0, FIRST_FILES
+        while at < len(files) and not _are_older(files[at], times, wanted):
+            found = self._matches(files[at : at + step], query).select("timestamp")
+            of_these = self._collect(found).to_series()
+            total += len(of_these)
+            times = _newest(pl.concat([times, of_these]), wanted)
+            at, step = at + step, 4 * step
+        return times, total + self._count(files[at:], query)
 
-    def _entries_at(self, files: Sequence[LakeFile], keys: pl.DataFrame) -> list[AuditEntry]:
-        if not keys.height:
-            return []
-        times: list[datetime] = keys.get_column("timestamp").sort().to_list()
-        span = Span(times[0], times[-1])
-        near = [file for file in files if file.touches(span)]
-        ids = keys.get_column("entry_id").to_list()
-        rows = self._with_ids(near, ids)
-        within = span_predicate(span)
-        assert within is not None
-        frame = self._collect(rows.filter(within)).sort(TRAIL_ORDER, descending=True)
-        return entries_of(frame)
+    def _count(self, files: Sequence[LakeFile], query: Query) -> int:
+        total = 0
+        if _filters_time_only(query):
+            total = sum(file.rows for file in files if file.within(query.span))
+            files = [file for file in files if not file.within(query.span)]
+        if files:
+            total += int(self._collect(self._matches(files, query).select(pl.len())).item())
+        return total
+
+    def _chosen(self, rows: pl.LazyFrame, skip: int, limit: int) -> pl.LazyFrame:
+        """Narrow rows to `limit` of the newest but for the first `skip`, by their ids alone."""
+        keys = self._collect(rows.select(TRAIL_ORDER)).sort(TRAIL_ORDER, descending=True)
+        ids = keys.slice(skip, limit).get_column("entry_id")
+        return rows.filter(pl.col("entry_id").is_in(ids.implode()))
 
     def _with_ids(
         self, files: Sequence[LakeFile], entry_ids: Collection[str]
@@ -269,14 +278,18 @@ class LakeView:
         rows = self.rows_of(files)
         return rows if condition is None else rows.filter(condition)
 
-    def rows_of(self, files: Sequence[LakeFile]) -> pl.LazyFrame:
-        """Return a lazy frame over the rows of some of the files, to be read at once."""
+    def rows_of(
+        self, files: Sequence[LakeFile], path_column: str | None = None
+    ) -> pl.LazyFrame:
+        """Return a lazy frame over the rows of some of the files, to be read at once; in
+        `path_column`, if any, stands the file that a row is from."""
         if not files:
             return _NO_ROWS.lazy()
         return pl.scan_parquet(
             [f"{self.uri}/{file.path}" for file in files],
             glob=False,
             hive_partitioning=False,
+            include_file_paths=path_column,
             storage_options=self.options or None,
         )
 
@@ -301,8 +314,17 @@ def _filters_time_only(query: Query) -> bool:
     return not query.where and query.cross_swarm is None
 
 
-def _all_match(files: Sequence[LakeFile], query: Query) -> bool:
-    return _filters_time_only(query) and all(file.within(query.span) for file in files)
+def _newest(times: pl.Series, wanted: int) -> pl.Series:
+    """Return the `wanted` newest times and all that equal the last of them, newest first."""
+    oldest = times.top_k(wanted).min()
+    if oldest is None:
+        return times.clear()
+    return times.filter(times >= oldest).sort(descending=True)
+
+
+def _are_older(file: LakeFile, times: pl.Series, wanted: int) -> bool:
+    """Say whether all rows of a file are older than the `wanted` newest times, newest first."""
+    return len(times) >= wanted and (not wanted or file.end < times[wanted - 1])
 
 
 def _overlap(one: Span, other: Span) -> Span | None:
@@ -324,4 +346,3 @@ def _pieces(frame: pl.DataFrame, chunk: int) -> Iterator[pl.DataFrame]:
 
 
 _NO_ROWS = as_frame(FILE_SCHEMA.empty_table())
-_NO_KEYS = _NO_ROWS.select(TRAIL_ORDER)
