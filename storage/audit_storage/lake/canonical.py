@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from audit_storage.lake.part import REPEATING
 from audit_storage.lake.schema import WORDS, check_words
 from claude_max_audit.entry import ENTRY_FIELDS
 
@@ -31,14 +32,31 @@ def canonical_of(rows: pl.DataFrame, prefix: bytes = b"") -> list[bytes]:
         check_words(name, rows.get_column(name))
     rows = rows.select(name for name in ENTRY_FIELDS if name != "entry_hash")
     rows = rows.with_columns(_time_texts(rows.get_column(name)) for name in _TIMES)
+    text = pl.concat_str(_parts(rows, prefix.decode("ascii")), ignore_nulls=True)
+    return rows.select(text.cast(pl.Binary)).to_series().to_list()
+
+
+def _parts(rows: pl.DataFrame, prefix: str) -> list[pl.Expr]:
+    """Return what is joined: fields in their order, empty ones left out, as `AuditEntry` says.
+
+    What stands before and after the values is joined beforehand, but for columns in which some
+    rows have no value: there it must go with it.
+    """
     escaped = _columns_to_escape(rows)
-    # Fields in their order, empty ones left out: what `AuditEntry` says of its bytes.
-    first, *others = rows.columns
-    fields = [_field(f'"{first}":', first, escaped)]
-    fields += [_field(f',"{name}":', name, escaped) for name in others]
-    start, end = pl.lit(prefix.decode("ascii") + "{"), pl.lit("}")
-    text = pl.concat_str(start, *fields, end, ignore_nulls=True).cast(pl.Binary)
-    return rows.select(text).to_series().to_list()
+    empty = rows.null_count().row(0, named=True)
+    parts, text = [], prefix + "{"
+    for number, name in enumerate(rows.columns):
+        if empty[name] == rows.height:
+            continue
+        lead = f'{"," if number else ""}"{name}":'
+        before, value, after = _value(name, name in escaped)
+        if empty[name]:
+            parts += [pl.lit(text), pl.concat_str(pl.lit(lead + before), value, pl.lit(after))]
+            text = ""
+        else:
+            parts += [pl.lit(text + lead + before), value]
+            text = after
+    return [*parts, pl.lit(text + "}")]
 
 
 def _time_texts(moments: pl.Series) -> pl.Series:
@@ -55,24 +73,29 @@ def _time_texts(moments: pl.Series) -> pl.Series:
 def _columns_to_escape(rows: pl.DataFrame) -> set[str]:
     texts = [name for name, kind in rows.schema.items() if kind == pl.String]
     texts = [name for name in texts if name not in (*WORDS, *_TIMES, "metadata")]
+    lists = pl.col("swarm_ids").list.explode(empty_as_null=False, keep_nulls=False)
     found = rows.select(
-        *(pl.col(name).str.contains(_NEEDS_ESCAPES).any() for name in texts),
-        pl.col("swarm_ids").list.join("").str.contains(_NEEDS_ESCAPES).any(),
+        *(_needs_escapes(pl.col(name), name in REPEATING) for name in texts),
+        _needs_escapes(lists, repeating=True),
     )
     return {name for name, is_there in found.row(0, named=True).items() if is_there}
 
 
-def _field(name: str, column: str, escaped: set[str]) -> pl.Expr:
-    lead, value = name, pl.col(column)
-    if column == "metadata":
-        return pl.concat_str(pl.lit(lead), value)  # verbatim, as the entry holds it
-    if column in _NUMBERS:
-        return pl.concat_str(pl.lit(lead), value.cast(pl.String))
-    if column == "swarm_ids":
+def _needs_escapes(texts: pl.Expr, repeating: bool) -> pl.Expr:
+    """Of texts that repeat, each is looked at once."""
+    return (texts.unique() if repeating else texts).str.contains(_NEEDS_ESCAPES).any()
+
+
+def _value(name: str, escape: bool) -> tuple[str, pl.Expr, str]:
+    """Return a field's value as text, and what stands before and after it."""
+    value = pl.col(name)
+    if name == "metadata":
+        return "", value, ""  # verbatim, as the entry holds it
+    if name in _NUMBERS:
+        return "", value.cast(pl.String), ""
+    if name == "swarm_ids":
         each = pl.element().str.replace_many(_ESCAPED, _ESCAPES)
-        names = (value.list.eval(each) if column in escaped else value).list.join('","')
-        some = pl.concat_str(pl.lit(lead + '["'), names, pl.lit('"]'))
-        return pl.when(value.list.len() == 0).then(pl.lit(lead + "[]")).otherwise(some)
-    if column in escaped:
-        value = value.str.replace_many(_ESCAPED, _ESCAPES)
-    return pl.concat_str(pl.lit(lead + '"'), value, pl.lit('"'))
+        names = (value.list.eval(each) if escape else value).list.join('","')
+        quoted = pl.concat_str(pl.lit('"'), names, pl.lit('"'))
+        return "[", pl.when(value.list.len() > 0).then(quoted).otherwise(pl.lit("")), "]"
+    return '"', value.str.replace_many(_ESCAPED, _ESCAPES) if escape else value, '"'

@@ -9,7 +9,7 @@ on is durable.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Protocol
@@ -140,23 +140,22 @@ class _Removal:
     def leaves(self, receipt_id: str) -> Iterator[pa.Table]:
         """Give what outlives the entries that go, in trail order, some days at a time."""
         waiting: list[pl.DataFrame] = []
-        among = [file for file, _ in self.files]
-        for frame in read_ahead(self.view.scan(Query(), condition=self.due, among=among)):
-            hashes = [sha256(data).digest() for data in canonical_of(frame, LEAF_PREFIX)]
-            waiting.append(
-                frame.select(
-                    pl.lit(receipt_id).alias("receipt_id"),
-                    "timestamp",
-                    "entry_id",
-                    "snapshot",
-                    pl.Series("leaf", hashes, dtype=pl.Binary),
-                )
-            )
+        for kept, texts in read_ahead(self._texts()):
+            hashes = [sha256(text).digest() for text in texts]
+            name = pl.lit(receipt_id).alias("receipt_id")
+            waiting.append(kept.with_columns(name, pl.Series("leaf", hashes, dtype=pl.Binary)))
             if sum(part.height for part in waiting) >= LEAF_ROWS:
-                yield pl.concat(waiting).to_arrow().cast(LEAF_SCHEMA)
+                yield _leaf_table(waiting)
                 waiting = []
         if waiting:
-            yield pl.concat(waiting).to_arrow().cast(LEAF_SCHEMA)
+            yield _leaf_table(waiting)
+
+    def _texts(self) -> Generator[tuple[pl.DataFrame, list[bytes]], None, None]:
+        """Give what is kept of the entries that go, and the bytes that their leaves hash."""
+        among = [file for file, _ in self.files]
+        for frame in self.view.scan(Query(), condition=self.due, among=among):
+            kept = frame.select("timestamp", "entry_id", "snapshot")
+            yield kept, canonical_of(frame, LEAF_PREFIX)
 
     def months_that_go(self) -> set[str]:
         """Return the months of which no row stays: none permanent, none held, none young."""
@@ -190,6 +189,10 @@ class _Removal:
         for group in self.transaction.read_rows(file):
             stays = as_frame(group).select(~self.due).to_series()
             yield group.filter(stays.to_arrow())
+
+
+def _leaf_table(parts: Sequence[pl.DataFrame]) -> pa.Table:
+    return pl.concat(parts).select(LEAF_SCHEMA.names).to_arrow().cast(LEAF_SCHEMA)
 
 
 def _planned_anew(
@@ -250,9 +253,9 @@ def _forget_in_views(
     removal: _Removal, hot: HotStore | None, index: PurgeableIndex | None
 ) -> None:
     """Take what goes out of Redis and the index; a month that goes whole is dropped."""
+    whole = removal.months_that_go()
     if hot is None and index is None:
         return
-    whole = removal.months_that_go()
     for file, _ in removal.files:
         for entry_ids in removal.ids(file):
             if hot is not None:
