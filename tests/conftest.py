@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import msgspec
@@ -36,6 +36,9 @@ from claude_max_audit.vocabulary import (
     Retention,
     SecuritySeverity,
 )
+
+if TYPE_CHECKING:
+    from s3_server import S3Server
 
 REALDATA: Final = Path(__file__).resolve().parents[2] / "shared" / "realdata"
 FIRST_MOMENT: Final = datetime(2025, 11, 30, 12, 0, tzinfo=UTC)
@@ -122,6 +125,34 @@ def realdata() -> Path:
 def settings(tmp_path: Path, redis_url: str) -> Settings:
     """Settings whose home is the test's own folder, with the worker's Redis."""
     return load_settings(environ={}, home=tmp_path / "home", redis_url=redis_url)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A real S3 server, alone for this worker. Polars finds its keys as it does without boto3."""
+    import polars as pl
+
+    from s3_server import start_s3_server  # brings boto3, which most tests do not need
+
+    server = start_s3_server()
+    pl.Config.set_default_credential_provider(None)
+    try:
+        yield server
+    finally:
+        pl.Config.set_default_credential_provider("auto")
+        server.close()
+
+
+@pytest.fixture
+def s3_settings(tmp_path: Path, redis_url: str, s3_server: S3Server) -> Settings:
+    """Settings whose lake is in an empty bucket, all else as in `settings`."""
+    return load_settings(
+        environ={},
+        home=tmp_path / "home",
+        redis_url=redis_url,
+        lake_uri=f"s3://{s3_server.new_bucket()}/trail",
+        lake_options=s3_server.variables,
+    )
 
 
 @pytest.fixture

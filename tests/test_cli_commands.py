@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -22,6 +22,9 @@ from claude_max_audit import ClaudeMaxAuditor
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.hot.store import HotStore, Stamped
 from claude_max_audit.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from s3_server import S3Server
 
 MakeEntry = Callable[..., AuditEntry]
 LONG_AGO = datetime(2016, 3, 1, 12, tzinfo=UTC)
@@ -191,6 +194,36 @@ def test_verify_and_quality_find_a_whole_lake_whole(shell: Shell) -> None:
     assert "1 day checked: all passed" in shell.run("quality")
     assert "nothing to check" in shell.run("quality")
     assert shell.json("verify")["entries"] == 3
+
+
+def test_every_command_works_on_a_lake_in_a_bucket(
+    shell: Shell,
+    hot: HotStore,
+    make_entry: MakeEntry,
+    s3_server: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in s3_server.variables.items():
+        monkeypatch.setenv(name, value)
+    lake = f"s3://{s3_server.new_bucket()}/trail"
+    named = ("--lake", lake)
+    keep(hot, make_entry(timestamp=LONG_AGO), make_entry(timestamp=DAY))
+    keep(hot, make_entry(timestamp=datetime.now(UTC)))
+
+    assert "2 entries of 2 days went to the lake" in shell.run("archive", *named)
+    assert shell.json("status", *named)["lake"]["uri"] == lake
+    assert shell.json("search", *named)["total_count"] == 3
+    assert "the lake is whole" in shell.run("verify", *named)
+    assert "2 days checked: all passed" in shell.run("quality", *named)
+    assert "3 days compared: nothing differs" in shell.run("reconcile", *named)
+    assert "the index holds every month" in shell.run("reindex", *named)
+    assert shell.json("purge", "--execute", *named)["receipt"]["rows"] == 1
+    assert shell.json("export", *named)["rows"] == 2
+    assert shell.json("verify", *named)["purged"] == 1
+    assert not any("s3:" in str(path) for path in tmp_path.rglob("*"))
+    assert not (shell.settings.home / "lake").exists()
 
 
 @pytest.mark.usefixtures("archived")

@@ -58,7 +58,8 @@ REASONS = {
     "lake/transaction.py:LakeTransaction.commit: remove_action": SAME_ROWS + "; or the purge's",
     "lake/delta_log.py:DeltaLog.tidy: *": "joins files of the small tables, never of the entries",
     "lake/lookup.py:Lookup.remove_all_but: delete_file": VIEW,
-    "lake/part.py:LakePart.discard: delete_file": NOT_AN_ENTRY,
+    "lake/staged_file.py:*.discard: delete_file": "a file for a commit that was not made",
+    "lake/commit_probe.py:_remove: delete_file": "the trial's own table, beside the lake's",
     # Redis.
     "archive/archive.py:_release: release_day": IN_LAKE,
     "hot/store.py:HotStore.release_day: release": IN_LAKE,

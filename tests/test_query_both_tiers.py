@@ -8,7 +8,7 @@ asked by itself as well.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -45,6 +45,7 @@ from claude_max_audit.vocabulary import (
 )
 from conftest import RedisServer
 from hot_trail import AGENTS, SWARMS, newest_first, stamped, varied_entries
+from s3_server import S3Server
 
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
 """Real time, because Redis lets copies expire by its own clock."""
@@ -137,6 +138,16 @@ def archived_in_part(tiers: Tiers) -> None:
     tiers.archive(older_than=TODAY - timedelta(days=10))
 
 
+def archived_into_a_bucket(tiers: Tiers) -> None:
+    """Like the one before, with the lake in an object store, compacted, with its key files."""
+    tiers.log(ENTRIES)
+    tiers.archive(older_than=TODAY - timedelta(days=10))
+    for month in {file.month for file in tiers.lake.view().files}:
+        tiers.lake.compact_month(month)
+    tiers.lake.vacuum_now()
+    assert tiers.lake.build_lookup() > 0
+
+
 def with_late_entries(tiers: Tiers) -> None:
     """Days of the lake of which Redis has a few more, and copies of what the lake has."""
     tiers.log(ENTRIES)
@@ -161,6 +172,7 @@ ARRANGEMENTS: tuple[Callable[[Tiers], None], ...] = (
     in_a_compacted_lake_beside_an_empty_redis,
     archived_up_to_today,
     archived_in_part,
+    archived_into_a_bucket,
     with_late_entries,
     with_a_redis_that_lost_some,
 )
@@ -174,6 +186,9 @@ def tiers(
 ) -> Iterator[Tiers]:
     redis_server.client().flushall()
     home = load_settings(environ={}, home=tmp_path_factory.mktemp("tiers"))
+    if request.param is archived_into_a_bucket:
+        s3: S3Server = request.getfixturevalue("s3_server")
+        home = replace(home, lake_uri=f"s3://{s3.new_bucket()}", lake_options=s3.variables)
     made = Tiers(Lake(home), HotStore.connect(redis_server.url), home, list(ENTRIES))
     request.param(made)
     yield made
@@ -195,6 +210,7 @@ def test_the_arrangements_are_what_they_say(
         "in_a_compacted_lake_beside_an_empty_redis": len(archived) == DAYS and not held,
         "archived_up_to_today": whole == both and len(archived) > len(both) > 3,
         "archived_in_part": whole == both and len(set(held) - both) == 3,
+        "archived_into_a_bucket": whole == both and len(set(held) - both) == 3,
         "with_late_entries": both > whole and len(held) == DAYS,
         "with_a_redis_that_lost_some": len(both - whole) > 3,
     }[name], (sorted(archived), sorted(held), sorted(whole))

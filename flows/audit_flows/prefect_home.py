@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from claude_max_audit.settings import ENVIRONMENT, Settings
+from claude_max_audit.settings import Settings
 
 API_URL_VARIABLE = "PREFECT_API_URL"
 """Prefect's own variable: set, it names the server that takes the runs instead of ours."""
@@ -32,8 +32,7 @@ def prefect_environment(settings: Settings) -> dict[str, str]:
 
 def audit_environment(settings: Settings) -> dict[str, str]:
     """Return the `AUDIT_` variables from which `load_settings` makes the same settings."""
-    values = {variable: getattr(settings, name) for name, variable in ENVIRONMENT.items()}
-    return {variable: str(value) for variable, value in values.items() if value is not None}
+    return settings.as_environment()
 
 
 @contextmanager

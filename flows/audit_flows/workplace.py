@@ -81,9 +81,7 @@ class Workplace:
         return Lake(self.settings)
 
     def __enter__(self) -> Workplace:
-        for name, variable in ENVIRONMENT.items():
-            if (value := getattr(self.settings, name)) is not None:
-                os.environ[variable] = str(value)
+        os.environ.update(self.settings.as_environment())
         return self
 
     def __exit__(

@@ -123,6 +123,19 @@ class LakeUnavailableError(TransientError):
         )
 
 
+class LakeUnsafeError(TerminalError):
+    """The lake's storage lets a commit replace another one, so entries could be lost unseen."""
+
+    def __init__(self, uri: str, reason: str) -> None:
+        self.uri = uri
+        self.reason = reason
+        super().__init__(
+            f"the object store at {uri} must not be written to: {reason}, so of two archives at "
+            "once one would be lost unseen. Use a store, or a version of it, that refuses a "
+            "second write of one name (If-None-Match: * on PutObject), and set AUDIT_LAKE_URI."
+        )
+
+
 class EmbedderMissingError(TerminalError):
     """Semantic search was asked for and no embedding model is on this machine."""
 

@@ -7,10 +7,11 @@ environment, the environment wins over the default. Without any, all data lives 
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,9 @@ HOT_TEXT_ENTRIES = 2_000
 HOT_EMBED_ENTRIES = 256
 """Newest of those which are also compared by meaning: a second or two of embedding."""
 
+LAKE_SCHEMES = ("file", "s3", "s3a", "gs", "az", "abfs", "abfss")
+"""Where a lake may lie, beside folders: what Delta, Polars and Arrow all reach."""
+
 EMBEDDER_CHOICES = ("minilm", "download", "none")
 """`minilm`: the local copy; `download`: let Chroma fetch it; `none`: search by words only."""
 
@@ -95,6 +99,8 @@ class Settings:
     """`AUDIT_REDIS_URL`: redis://, rediss:// or unix://; None: the embedded server of `home`."""
     lake_uri: str = ""
     """`AUDIT_LAKE_URI`: a folder or s3://, gs://, az://; default `home`/lake."""
+    lake_options: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    """`AUDIT_LAKE_OPTIONS`: what the object store's own variables do not say; may hold keys."""
     chroma: Path = Path()
     """`AUDIT_CHROMA`: folder of the semantic index; default `home`/chroma."""
     spool_dir: Path = Path()
@@ -132,11 +138,18 @@ class Settings:
         """Folder of Prefect's own database and settings."""
         return self.home / "prefect"
 
+    def as_environment(self) -> dict[str, str]:
+        """Return the variables from which `load_settings` makes the same settings."""
+        texts: dict[str, Any] = {name: getattr(self, name) for name in ENVIRONMENT}
+        texts["lake_options"] = json.dumps(dict(self.lake_options)) if self.lake_options else None
+        return {ENVIRONMENT[name]: str(text) for name, text in texts.items() if text is not None}
+
 
 ENVIRONMENT: dict[str, str] = {
     "home": "AUDIT_HOME",
     "redis_url": "AUDIT_REDIS_URL",
     "lake_uri": "AUDIT_LAKE_URI",
+    "lake_options": "AUDIT_LAKE_OPTIONS",
     "chroma": "AUDIT_CHROMA",
     "spool_dir": "AUDIT_SPOOL_DIR",
     "spool_bytes": "AUDIT_SPOOL_BYTES",
@@ -195,6 +208,11 @@ def _parsed(name: str, variable: str, text: str) -> Any:
             return int(text)
         except ValueError:
             raise ValueError(f"{variable} must be a whole number, got {text!r}") from None
+    if name == "lake_options":
+        try:
+            return json.loads(text)
+        except ValueError:  # the text itself may hold a key, so it is not shown
+            raise ValueError(f"{variable} must be a JSON object of texts") from None
     return Path(text).expanduser() if name in ("chroma", "spool_dir", "model_dir") else text
 
 
@@ -215,6 +233,17 @@ def _check(settings: Settings) -> None:
                 f"{name} ({ENVIRONMENT[name]}) must be a whole number from {least} on, "
                 f"got {value!r}"
             )
+    scheme, is_uri, _ = settings.lake_uri.partition("://")
+    if is_uri and scheme not in LAKE_SCHEMES:
+        raise ValueError(
+            f"lake_uri (AUDIT_LAKE_URI) begins with {scheme}://; "
+            f"known are folders and {', '.join(f'{one}://' for one in LAKE_SCHEMES)}"
+        )
+    options = settings.lake_options
+    if not isinstance(options, Mapping) or not all(
+        isinstance(word, str) for pair in options.items() for word in pair
+    ):
+        raise ValueError("lake_options (AUDIT_LAKE_OPTIONS) must be a JSON object of texts")
     if settings.embedder not in EMBEDDER_CHOICES:
         raise ValueError(
             f"embedder (AUDIT_EMBEDDER) is {settings.embedder!r}; "

@@ -61,14 +61,12 @@ class JobRecord:
 class JobTable:
     """The table of runs at `{lake_uri}/jobs`."""
 
-    def __init__(
-        self, settings: Settings, storage_options: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._log = DeltaLog(
             place(settings.lake_uri, JOBS),
             JOBS_SCHEMA,
             configuration=_STATISTICS,
-            storage_options=storage_options,
+            storage_options=settings.lake_options,
         )
 
     def record(self, *records: JobRecord) -> None:

@@ -40,6 +40,11 @@ def local_folder(uri: str) -> str | None:
     return unquote(parts.path) if parts.scheme == "file" else None
 
 
+def probe_table(table_uri: str) -> str:
+    """Return a fresh place beside a table, where its object store may be tried."""
+    return f"{table_uri.rpartition('/')[0]}/probe/{uuid4()}"
+
+
 def month_of(day: date) -> str:
     """Return the partition of a day (or of an aware UTC instant): "YYYY-MM"."""
     return f"{day.year:04d}-{day.month:02d}"

@@ -54,14 +54,12 @@ class Rejected:
 class Quarantine:
     """The table of rejected entries at `{lake_uri}/quarantine`."""
 
-    def __init__(
-        self, settings: Settings, storage_options: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._log = DeltaLog(
             place(settings.lake_uri, QUARANTINE),
             QUARANTINE_SCHEMA,
             configuration=_STATISTICS,
-            storage_options=storage_options,
+            storage_options=settings.lake_options,
         )
 
     def add(self, day: date, rejected: Sequence[Rejected]) -> int:

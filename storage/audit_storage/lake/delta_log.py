@@ -1,4 +1,5 @@
-"""One Delta table's log: opened, created once, listed, committed to. Owns the deltalake library.
+"""One Delta table's log: opened, created once, listed, committed to. With its errors
+(`storage_failure`) and its trial (`commit_probe`) the owner of the deltalake library.
 
 Every failure of the storage is raised as `LakeUnavailableError` naming the place; a commit that
 another writer overtook is `OvertakenError`, and nothing of it is in the table then. A table that
@@ -19,13 +20,16 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.fs as pa_fs
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction, RemoveAction
 
+from audit_storage.lake.commit_probe import prove_store
+from audit_storage.lake.parquet_scan import scan_files
 from audit_storage.lake.schema import as_frame
+from audit_storage.lake.storage_failure import OvertakenError, answering
 from audit_storage.layout import local_folder
-from claude_max_audit.errors import LakeUnavailableError, TransientError
+from claude_max_audit.errors import LakeUnsafeError
 
 __all__ = [
     "AddAction",
@@ -43,42 +47,16 @@ MANY_FILES = 200
 """Files of a small table at which they are joined: reading so many takes a tenth of a second."""
 
 
+_CONDITIONAL = {"aws_conditional_put": "etag"}
+"""Makes a commit to S3 fail where its version exists. It is the library's own default, which the
+environment could change; the other kinds of store always do it."""
+
+_OF_OBJECT_STORES = {"delta.checkpointInterval": "10"}
+"""Commits after which the log of a table in an object store is written anew as one file. Opening
+a table asks for each commit since then twice; the library's own 100 would be 200 requests."""
+
 _TOKEN = "commit"
 """Key of a random word in each commit's metadata, by which we know our own again."""
-
-
-class OvertakenError(TransientError):
-    """Another writer committed first; nothing of this commit is in the table. Read again."""
-
-    def __init__(self, uri: str, reason: str) -> None:
-        self.uri = uri
-        self.reason = reason
-        super().__init__(
-            f"another writer changed the table at {uri} first ({reason}); "
-            "nothing was written: read the table again and repeat"
-        )
-
-    @property
-    def is_conflict(self) -> bool:
-        """Say whether the log itself names a concurrent commit; else a storage may have failed
-        in the middle, and the commit may stand."""
-        return "oncurrent" in self.reason
-
-
-@contextmanager
-def answering(uri: str) -> Iterator[None]:
-    """Name the place in whatever its storage raises."""
-    try:
-        yield
-    except CommitFailedError as failed:
-        raise OvertakenError(uri, _first_line(failed)) from failed
-    except (DeltaError, OSError, pl.exceptions.PolarsError, pa.ArrowException) as failed:
-        raise LakeUnavailableError(uri, _first_line(failed)) from failed
-
-
-def _first_line(failed: Exception) -> str:
-    text = str(failed).strip()
-    return text.splitlines()[0] if text else type(failed).__name__
 
 
 class DeltaLog:
@@ -95,9 +73,14 @@ class DeltaLog:
     ) -> None:
         self.uri = uri
         self.schema = schema
+        self.is_local = local_folder(uri) is not None
         self.options = dict(storage_options or {})
+        if uri.startswith(("s3://", "s3a://")):
+            self.options = _with_safe_commits(self.options)
         self._partition_by = list(partition_by)
         self._configuration = dict(configuration or {})
+        if not self.is_local:
+            self._configuration |= _OF_OBJECT_STORES
 
     def open(self) -> DeltaTable | None:
         """Read the newest version; None when there is no table yet."""
@@ -109,11 +92,16 @@ class DeltaLog:
                 return None
 
     def create_once(self) -> DeltaTable:
-        """Read the newest version, after creating the table when there is none."""
+        """Read the newest version, after creating the table when there is none.
+
+        Raises `LakeUnsafeError` for an object store in which two commits could both win.
+        """
         table = self.open()
         if table is not None:
             return table
         with answering(self.uri):
+            if not self.is_local:
+                prove_store(self.uri, self.options)
             try:
                 return DeltaTable.create(
                     self.uri,
@@ -148,7 +136,7 @@ class DeltaLog:
         one of the applications in `fences` committed, or a file to be removed was removed.
         """
         token, read_at = uuid4().hex, table.version()
-        with answering(self.uri):
+        with self._committing(table, token, read_at):
             apps = {name: table.transaction_version(name) or 0 for name in fences}
             if app:
                 apps[app] = app_version
@@ -169,7 +157,7 @@ class DeltaLog:
         lacks, because an older version of the project made it, are added to it.
         """
         token, read_at = uuid4().hex, table.version()
-        with answering(self.uri):
+        with self._committing(table, token, read_at):
             apps = {app: (table.transaction_version(app) or 0) + 1} if app else {}
             properties = _properties(apps, {_TOKEN: token})
             write_deltalake(
@@ -183,13 +171,8 @@ class DeltaLog:
             places = table.file_uris()
             if not places:
                 return as_frame(self.schema.empty_table()).select(columns)
-            rows = pl.scan_parquet(
-                places,
-                glob=False,
-                schema=as_frame(self.schema.empty_table()).schema,
-                missing_columns="insert",
-                storage_options=self.options or None,
-            )
+            schema = as_frame(self.schema.empty_table()).schema
+            rows = scan_files(places, self.options, schema)
             return rows.select(columns).collect()
 
     def tidy(self, table: DeltaTable) -> None:
@@ -212,14 +195,34 @@ class DeltaLog:
                 _sync(Path(folder, path))
                 _sync(Path(folder, path).parent)
 
+    @contextmanager
+    def _committing(self, table: DeltaTable, token: str, read_at: int) -> Iterator[None]:
+        """Raise `OvertakenError` only for a commit that surely is not in the log.
+
+        An object store whose answer was lost is asked again, and refuses what it has already
+        taken; so whoever is refused looks for its own word in the log first.
+        """
+        try:
+            with answering(self.uri):
+                yield
+        except OvertakenError:
+            if self._version_of(table, token, read_at) is None:
+                raise
+
     def _settle(self, table: DeltaTable, token: str, read_at: int) -> int:
         """Find the version that our commit became, others may follow it, and force it to disk."""
+        version = self._version_of(table, token, read_at)
+        if version is None:
+            raise LakeUnsafeError(self.uri, "a commit that it has taken is not in the log")
+        self.sync_file(f"_delta_log/{version:020d}.json")
+        return version
+
+    def _version_of(self, table: DeltaTable, token: str, read_at: int) -> int | None:
+        """Return the version, past the one read at, that bears our word; None where none does."""
         with answering(self.uri):
             table.update_incremental()
             since = table.history(table.version() - read_at)
-        version = next(line["version"] for line in since if line.get(_TOKEN) == token)
-        self.sync_file(f"_delta_log/{version:020d}.json")
-        return int(version)
+        return next((int(line["version"]) for line in since if line.get(_TOKEN) == token), None)
 
     def _refuse_locked_folder(self) -> None:
         """A folder that may not be read must not look like an empty lake."""
@@ -230,6 +233,11 @@ class DeltaLog:
             for place in (Path(folder), Path(folder, "_delta_log")):
                 if _exists(place):
                     os.listdir(place)
+
+
+def _with_safe_commits(options: Mapping[str, str]) -> dict[str, str]:
+    names = {*_CONDITIONAL, *(name.removeprefix("aws_") for name in _CONDITIONAL)}
+    return {k: v for k, v in options.items() if k.lower() not in names} | _CONDITIONAL
 
 
 def file_system(uri: str, options: Mapping[str, str]) -> pa_fs.FileSystem:

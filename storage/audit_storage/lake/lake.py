@@ -58,20 +58,17 @@ class Removal:
 class Lake:
     """The table of all archived entries at `{lake_uri}/entries`."""
 
-    def __init__(
-        self, settings: Settings, storage_options: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.storage_options = dict(storage_options or {})
         self.uri = place(settings.lake_uri, ENTRIES)
         self._log = DeltaLog(
             self.uri,
             LAKE_SCHEMA,
             partition_by=["month"],
             configuration=_CONFIGURATION,
-            storage_options=storage_options,
+            storage_options=settings.lake_options,
         )
-        self._lookup = Lookup(settings.lake_uri, self.storage_options)
+        self._lookup = Lookup(settings.lake_uri, self._log.options)
         self._lock = Lock()
         self._table: DeltaTable | None = None
         self._view = LakeView(self.uri, -1, (), {}, {})
@@ -172,7 +169,7 @@ class Lake:
         gone = (drop if within is None else drop & within).fill_null(False)
         with self.begin(app) as transaction:
             transaction.refuse_after(HOLDS_APP)
-            held = held_by(HoldBook(self.settings, self.storage_options).active())
+            held = held_by(HoldBook(self.settings).active())
             gone = gone if held is None else gone & ~held
             counts = self._drop_from_files(transaction, span, gone)
             if not counts.rows:
@@ -212,7 +209,7 @@ class Lake:
         table = self._log.open()
         if table is None:
             return []
-        held = held_by(HoldBook(self.settings, self.storage_options).active())
+        held = held_by(HoldBook(self.settings).active())
         view = self._view_of(table)
         gone = vacuum(table, view, self._log.filesystem(), held, keep_hours=keep_hours)
         self._lookup.remove_all_but(view.files)

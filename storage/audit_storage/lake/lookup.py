@@ -9,11 +9,9 @@ their bytes in their name, so keys are never stale; the vacuum removes those of 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 
-import polars as pl
-import pyarrow as pa
 import pyarrow.fs as pa_fs
 
 from audit_storage.lake.delta_log import answering, file_system
@@ -24,14 +22,17 @@ from audit_storage.lake.key_file import (
     encode_keys,
     key_of,
 )
+from audit_storage.lake.key_source import open_source
+from audit_storage.lake.parquet_scan import scan_files
 from audit_storage.lake.plan import LakeFile
+from audit_storage.lake.staged_file import store
 from audit_storage.layout import KEYS_SUFFIX, LOOKUP, keys_file, local_folder, new_keys_file
 
 MOST_VALUES = 256
 """Values asked for at once up to which looking each up beats reading the files."""
 
-WRITE_BYTES = 1024 * 1024
-"""Bytes written at once."""
+ASKED_AT_ONCE = 32
+"""Key files of an object store that are asked at the same time: each waits for the network."""
 
 
 class Lookup:
@@ -39,6 +40,7 @@ class Lookup:
 
     def __init__(self, lake_uri: str, storage_options: Mapping[str, str]) -> None:
         self.uri = lake_uri
+        self._local = local_folder(lake_uri)
         self._options = dict(storage_options)
         self._open: dict[str, KeyFile] = {}
         self._folder: pa_fs.FileSystem | None = None
@@ -53,7 +55,12 @@ class Lookup:
         if column not in KEY_COLUMNS or len(values) > MOST_VALUES:
             return list(files)
         keys = [key_of(value) for value in values]
-        return [file for file in files if self._may_hold(file, column, keys)]
+        if self._local is not None or len(files) < 2:
+            return [file for file in files if self._may_hold(file, column, keys)]
+        self._file_system()
+        with ThreadPoolExecutor(min(ASKED_AT_ONCE, len(files))) as askers:
+            held = askers.map(lambda file: self._may_hold(file, column, keys), files)
+            return [file for file, may_hold in zip(files, held, strict=True) if may_hold]
 
     def build(self, table_uri: str, files: Iterable[LakeFile]) -> int:
         """Make the keys that are missing or damaged; returns for how many files."""
@@ -86,18 +93,17 @@ class Lookup:
             return True
 
     def _open_keys(self, file: LakeFile) -> KeyFile:
-        name, folder = keys_file(file.path), local_folder(self.uri)
-        if folder is not None:
-            source: Any = pa.memory_map(str(Path(folder, name)))
-        else:
-            source = self._file_system().open_input_file(name)
+        source = open_source(self._file_system(), keys_file(file.path), self._local)
         known = self._open[file.path] = KeyFile(source, file.path, file.rows)
         return known
 
     def _is_sound(self, file: LakeFile) -> bool:
         self._open.pop(file.path, None)
         try:
-            self._open_keys(file).check()
+            known = self._open_keys(file)
+            if self._local is not None:
+                known.check()
+            # An object store keeps bytes as they were sent, and reading all costs their transfer.
         except (DamagedKeysError, OSError):
             self._open.pop(file.path, None)
             return False
@@ -105,22 +111,19 @@ class Lookup:
 
     def _make(self, table_uri: str, file: LakeFile) -> None:
         with answering(table_uri):
-            rows = pl.read_parquet(
-                f"{table_uri}/{file.path}",
-                columns=list(KEY_COLUMNS),
-                glob=False,
-                hive_partitioning=False,
-                storage_options=self._options or None,
-            )
+            found = scan_files([f"{table_uri}/{file.path}"], self._options)
+            rows = found.select(KEY_COLUMNS).collect()
         columns = {name: rows[name].drop_nulls().unique().to_list() for name in KEY_COLUMNS}
-        data = encode_keys(file.path, rows.height, columns)
+        data = BytesIO(encode_keys(file.path, rows.height, columns))
+        folder, finished = self._file_system(), keys_file(file.path)
         with answering(self.uri):
-            folder, unfinished = self._file_system(), new_keys_file()
-            # Buffered, because the table's file system takes bytes and no Arrow buffers.
-            with folder.open_output_stream(unfinished, buffer_size=WRITE_BYTES) as sink:
-                sink.write(data)
+            if self._local is None:
+                store(folder, finished, data)
+                return
+            unfinished = new_keys_file()
+            store(folder, unfinished, data)
             # Killed here: a file under no Parquet file's name, which the next vacuum removes.
-            folder.move(unfinished, keys_file(file.path))
+            folder.move(unfinished, finished)
 
     def _there(self) -> set[str]:
         with answering(self.uri):

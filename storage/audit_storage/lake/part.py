@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from datetime import datetime
-from hashlib import sha256
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 from audit_storage.lake.delta_log import AddAction
 from audit_storage.lake.plan import STATISTICS
 from audit_storage.lake.schema import FILE_ORDER, FILE_SCHEMA
+from audit_storage.lake.staged_file import stage
 from audit_storage.layout import new_file, summed_file
 
 ROW_GROUP_ROWS = 16_384
@@ -35,9 +35,6 @@ the short ones that level 3 finds among such digits take more room than the digi
 PAGE_BYTES = 4 * 1024 * 1024
 """Most of a column that is compressed together. A row group's texts are about so large; pages of
 the usual 1 MB repeat what they have in common."""
-
-READ_BYTES = 4 * 1024 * 1024
-"""Bytes read at once when a file is summed."""
 
 _UNCOUNTED = ("content", "metadata")  # their extremes would put whole texts into the footer
 _UNIQUE = (
@@ -71,18 +68,17 @@ REPEATING = [
 class LakePart:
     """One Parquet file in the making."""
 
-    def __init__(self, filesystem: pa_fs.FileSystem, month: str) -> None:
+    def __init__(self, filesystem: pa_fs.FileSystem, month: str, *, local: bool) -> None:
         self.month = month
         self.path = new_file(month)
         self.rows = 0
         self.bytes = 0
-        self._filesystem = filesystem
         self._least: dict[str, Any] = {}
         self._greatest: dict[str, Any] = {}
         self._nulls = dict.fromkeys(STATISTICS, 0)
-        self._sink = filesystem.open_output_stream(self.path)
+        self._file = stage(filesystem, self.path, local=local)
         self._writer = pq.ParquetWriter(
-            self._sink,
+            self._file.sink,
             FILE_SCHEMA,
             compression="zstd",
             compression_level=_LEVELS,
@@ -105,19 +101,16 @@ class LakePart:
         """Finish the file: after this its bytes are all with the storage, and their SHA-256 is
         in its name, where the log keeps it as long as the file."""
         self._writer.close()
-        self._sink.close()
-        # Killed here: an orphan without a sum in its name.
-        finished = summed_file(self.path, sum_of(self._filesystem, self.path))
-        self._filesystem.move(self.path, finished)
+        finished = summed_file(self.path, self._file.sum())
+        # Killed here: an orphan without a sum in its name, or nothing at all.
+        self.bytes = self._file.finish(finished)
         self.path = finished
-        self.bytes = self._filesystem.get_file_info(self.path).size
 
     def discard(self) -> None:
         """Close and delete the file, for a commit that will not be."""
-        if not self._sink.closed:
+        if not self._file.sink.closed:
             self._writer.close()
-            self._sink.close()
-        self._filesystem.delete_file(self.path)
+        self._file.discard()
 
     def add_action(self, *, data_change: bool = True) -> AddAction:
         """Return the log's line for this file: size, rows and the extremes of its columns."""
@@ -144,15 +137,6 @@ class LakePart:
         least, greatest = extremes["min"], extremes["max"]
         self._least[name] = min(self._least.get(name, least), least)
         self._greatest[name] = max(self._greatest.get(name, greatest), greatest)
-
-
-def sum_of(filesystem: pa_fs.FileSystem, path: str) -> str:
-    """Return the SHA-256 (hex) of a file's bytes. Reads them once, some 1 GB/s on a local disk."""
-    total = sha256()
-    with filesystem.open_input_file(path) as source:
-        while piece := source.read(READ_BYTES):
-            total.update(piece)
-    return total.hexdigest()
 
 
 def _as_json(value: Any) -> Any:

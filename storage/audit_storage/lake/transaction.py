@@ -254,7 +254,9 @@ class LakeTransaction:
         with answering(self._log.uri):
             part = self._open.get(month)
             if part is None:
-                part = self._open[month] = LakePart(self._filesystem, month)
+                part = self._open[month] = LakePart(
+                    self._filesystem, month, local=self._log.is_local
+                )
                 self._parts.append(part)
             part.write_run(run)
             self._hashes.append(_row_hashes(run))

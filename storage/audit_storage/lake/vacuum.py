@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow.fs as pa_fs
 
 from audit_storage.lake.delta_log import DeltaTable, answering
+from audit_storage.lake.parquet_scan import scan_files
 from audit_storage.lake.view import LakeView
 
 ORPHAN_HOURS = 24
@@ -61,12 +62,7 @@ def _holds_something(view: LakeView, path: str, held: pl.Expr, *, was_listed: bo
     One that was part of the lake and cannot be read counts as having some; one that never was,
     and is half written, does not: what it was to hold is still where it came from.
     """
-    rows = pl.scan_parquet(
-        f"{view.uri}/{path}",
-        glob=False,
-        hive_partitioning=False,
-        storage_options=dict(view.options) or None,
-    )
+    rows = scan_files([f"{view.uri}/{path}"], view.options)
     try:
         ids = rows.filter(held).select("entry_id").collect().get_column("entry_id").to_list()
     except (pl.exceptions.PolarsError, OSError):

@@ -14,6 +14,7 @@ import polars as pl
 
 from audit_storage.lake.delta_log import answering
 from audit_storage.lake.lookup import Lookup
+from audit_storage.lake.parquet_scan import scan_files
 from audit_storage.lake.plan import (
     LakeFile,
     files_for,
@@ -285,13 +286,8 @@ class LakeView:
         `path_column`, if any, stands the file that a row is from."""
         if not files:
             return _NO_ROWS.lazy()
-        return pl.scan_parquet(
-            [f"{self.uri}/{file.path}" for file in files],
-            glob=False,
-            hive_partitioning=False,
-            include_file_paths=path_column,
-            storage_options=self.options or None,
-        )
+        places = [f"{self.uri}/{file.path}" for file in files]
+        return scan_files(places, self.options, path_column=path_column)
 
     def _collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
         with answering(self.uri):

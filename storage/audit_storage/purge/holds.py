@@ -75,17 +75,15 @@ class LegalHold:
 class HoldBook:
     """The holds of the lake of some settings. Safe to open where there are none yet."""
 
-    def __init__(
-        self, settings: Settings, storage_options: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._log = DeltaLog(
             place(settings.lake_uri, HOLDS),
             HOLD_SCHEMA,
             configuration={"delta.dataSkippingStatsColumns": "hold_id,at"},
-            storage_options=storage_options,
+            storage_options=settings.lake_options,
         )
         self._entries = DeltaLog(
-            place(settings.lake_uri, ENTRIES), LAKE_SCHEMA, storage_options=storage_options
+            place(settings.lake_uri, ENTRIES), LAKE_SCHEMA, storage_options=settings.lake_options
         )
 
     def place(self, query: Query, *, by: str, reason: str, now: datetime) -> LegalHold:

@@ -135,7 +135,7 @@ def plan_purge(
         policy = RetentionPolicy(Term(years=years, days=older_than_days))
     rule = policy.due_rule(now)
     check_cutoff(rule.latest, now)
-    holds = HoldBook(lake.settings, lake.storage_options).active()
+    holds = HoldBook(lake.settings).active()
     return plan_of(lake.view(), str(policy), policy.terms, rule, holds, at_most)
 
 

@@ -94,7 +94,7 @@ def execute_purge(
     `at_most` entries (None: the plan's), before anything is touched, and what the stores raise.
     """
     check_cutoff(plan.due_rule.latest, now)
-    book = HoldBook(lake.settings, lake.storage_options)
+    book = HoldBook(lake.settings)
     cap = plan.at_most if at_most is None else at_most
     receipt = None
     for attempt in range(1, ATTEMPTS + 1):

@@ -21,6 +21,7 @@ import polars as pl
 import pyarrow as pa
 
 from audit_storage.lake.delta_log import DeltaLog, answering
+from audit_storage.lake.parquet_scan import scan_files
 from audit_storage.lake.query import span_predicate
 from audit_storage.lake.schema import LAKE_SCHEMA, TRAIL_ORDER
 from audit_storage.layout import ENTRIES, RECEIPTS, place, span_of_day
@@ -113,15 +114,13 @@ def purge_app(receipt_id: str) -> str:
 class ReceiptBook:
     """The receipts of the lake of some settings. Safe to open where there are none yet."""
 
-    def __init__(
-        self, settings: Settings, storage_options: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, settings: Settings) -> None:
         def log(part: str, schema: pa.Schema, statistics: str) -> DeltaLog:
             return DeltaLog(
                 place(settings.lake_uri, part),
                 schema,
                 configuration={"delta.dataSkippingStatsColumns": statistics},
-                storage_options=storage_options,
+                storage_options=settings.lake_options,
             )
 
         self._receipts = log(RECEIPTS, RECEIPT_SCHEMA, "receipt_id,at")
@@ -175,9 +174,7 @@ class ReceiptBook:
             assert isinstance(empty, pl.DataFrame)
             return empty.lazy()
         with answering(self._leaves.uri):
-            rows = pl.scan_parquet(
-                table.file_uris(), glob=False, storage_options=self._leaves.options or None
-            )
+            rows = scan_files(table.file_uris(), self._leaves.options)
         return rows.filter(pl.col("receipt_id").is_in(executed))
 
 

@@ -7,7 +7,7 @@ Reads only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,13 +36,11 @@ class CommitRecord:
 class CommitRecords:
     """The records of the lake of some settings."""
 
-    def __init__(
-        self, settings: Settings, storage_options: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._log = DeltaLog(
-            place(settings.lake_uri, ENTRIES), LAKE_SCHEMA, storage_options=storage_options
+            place(settings.lake_uri, ENTRIES), LAKE_SCHEMA, storage_options=settings.lake_options
         )
-        self._jobs = JobTable(settings, storage_options)
+        self._jobs = JobTable(settings)
 
     def read(self) -> dict[str, list[CommitRecord]]:
         """Return every record by the commit's name; a commit has one or two."""

@@ -15,9 +15,9 @@ import polars as pl
 import pyarrow.fs as pa_fs
 
 from audit_storage.lake.delta_log import answering
-from audit_storage.lake.part import sum_of
 from audit_storage.lake.plan import LakeFile
 from audit_storage.lake.schema import FILE_SCHEMA
+from audit_storage.lake.staged_file import sum_of
 from audit_storage.lake.view import LakeView
 from audit_storage.layout import month_of, sum_in_name
 from audit_storage.verify.findings import Findings
