@@ -43,6 +43,9 @@ COMMANDS: dict[str, Command] = {
     "verify": Command("verify", "compute every hash of the lake anew: is it whole?"),
     "reconcile": Command("reconcile", "compare Redis, lake and index, and name what differs"),
     "purge": Command("purge", "show, or remove, what is past its retention"),
+    "hold": Command("hold", "legal holds: place, list, show, release"),
+    "policy": Command("policy", "check the retention policy, and see what it says"),
+    "quarantine": Command("quarantine", "list what could not be archived, with the reason"),
     "reindex": Command("reindex", "bring the index of words and meaning up to the lake"),
     "redis": Command("redis", "start, stop or locate the embedded Redis"),
 }

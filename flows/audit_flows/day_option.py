@@ -9,9 +9,10 @@ from audit_flows.moments import parse_day
 from audit_flows.usage import UsageError
 
 
-def add_day(parser: argparse.ArgumentParser) -> None:
+def add_day(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     """Give `parser` the option; `day_of` reads it."""
-    parser.add_argument("--day", metavar="DAY", help="only this UTC day, as YYYY-MM-DD")
+    told = "only this UTC day, as YYYY-MM-DD"
+    parser.add_argument("--day", metavar="DAY", default=default, help=told)
 
 
 def day_of(args: argparse.Namespace) -> date | None:

@@ -45,15 +45,17 @@ def retention_purge(
     dry_run: bool = False,
     older_than_days: Annotated[int, Field(ge=MIN_RETENTION_DAYS)] | None = None,
     at_most: Annotated[int, Field(ge=0)] | None = None,
+    by: Annotated[str, Field(min_length=1)] | None = None,
 ) -> PurgeReport:
     """Remove what the retention policy lets go; days given take its default's place.
 
-    `at_most` is the most entries that this run may remove; None: the purge's own cap. Raises
+    `at_most` is the most entries that this run may remove; None: the purge's own cap. `by` is
+    who wants it, for the receipt; None: the job. Raises
     `PurgeTooLargeError` above it, before anything is removed, `PolicyFileError` for a policy with
     a mistake, and what the stores raise.
     """
     with job_run(JOB, load_settings()) as run:
-        report = purge_due(dry_run, older_than_days, at_most)
+        report = purge_due(dry_run, older_than_days, at_most, JOB if by is None else f"{by} ({JOB})")
         plan, receipt = report.plan, report.receipt
         run.record(
             rows=0 if receipt is None else receipt.rows,
@@ -67,7 +69,9 @@ def retention_purge(
 
 
 @job_step
-def purge_due(dry_run: bool, older_than_days: int | None, at_most: int | None) -> PurgeReport:
+def purge_due(
+    dry_run: bool, older_than_days: int | None, at_most: int | None, by: str
+) -> PurgeReport:
     """Plan, and unless it is a dry run carry out what is planned."""
     now = datetime.now(UTC)
     with open_stores() as stores:
@@ -77,7 +81,7 @@ def purge_due(dry_run: bool, older_than_days: int | None, at_most: int | None) -
         if dry_run or not plan.rows:
             return PurgeReport(plan, None, dry_run)
         receipt = execute_purge(
-            stores.lake, stores.receipts, stores.hot, stores.index, plan, now, by=JOB
+            stores.lake, stores.receipts, stores.hot, stores.index, plan, now, by=by
         )
         return PurgeReport(plan, receipt, dry_run)
 

@@ -12,6 +12,7 @@ import argparse
 import os
 from contextlib import ExitStack
 from functools import cached_property
+from getpass import getuser
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -96,3 +97,11 @@ class Workplace:
                 os.environ.pop(variable, None)
             else:
                 os.environ[variable] = value
+
+
+def system_user() -> str:
+    """Return the name of the system's user, "" where it has none, as in some containers."""
+    try:
+        return getuser()
+    except (KeyError, OSError):
+        return ""

@@ -9,15 +9,17 @@ from typing import Any
 from rich.text import Text
 
 from audit_flows.amounts import count, counted, size
+from audit_flows.amounts import days as span_of_days
 from audit_flows.run_in_process import run_flow
 from audit_flows.terminal import fields, listing
-from audit_flows.workplace import Workplace
+from audit_flows.workplace import Workplace, system_user
 
 EXAMPLES = """\
 examples:
   claude-audit purge                          what is due; nothing is removed
   claude-audit purge --execute                remove it from every store, with a receipt
   claude-audit purge --older-than-days 2557   by days instead of calendar years
+  claude-audit purge --receipts               what was removed when, by whom and by which rule
 """
 
 
@@ -37,11 +39,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="default: a twentieth of the lake, or 10,000 entries; above it nothing is removed",
     )
+    parser.add_argument(
+        "--by",
+        default=system_user(),
+        metavar="NAME",
+        help="who removes it, for the receipt; default: the system's user",
+    )
+    parser.add_argument("--receipts", action="store_true", help="show the receipts of all purges")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Plan or purge by the flow `retention-purge`; both stand in the history."""
+    if args.receipts:
+        return _show_receipts(args)
     with Workplace.of(args) as place:
         _ = place.redis_url
         with place.terminal.telling("purging" if args.execute else "looking") as tell:
@@ -52,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
                 dry_run=not args.execute,
                 older_than_days=args.older_than_days,
                 at_most=args.at_most,
+                by=args.by or None,
             )
         place.terminal.json(as_json(report))
         _show(place, report)
@@ -84,6 +96,8 @@ def _show(place: Workplace, report: Any) -> None:
             ]
         )
     )
+    if plan.held:
+        place.terminal.show(listing(_HOLD_COLUMNS, map(_held_row, plan.held)))
     if receipt is not None:
         place.terminal.show(
             Text(f"removed {counted(receipt.rows, 'entry')} from every store", style="bold"),
@@ -96,3 +110,37 @@ def _show(place: Workplace, report: Any) -> None:
         )
     elif plan.rows:
         place.terminal.show("nothing was removed; `claude-audit purge --execute` removes it")
+
+
+_HOLD_COLUMNS = ("hold", "by", "reason", ">keeps entries", ">size")
+
+
+def _held_row(hold: Any) -> tuple[str, ...]:
+    return hold.hold_id[:8], hold.placed_by, hold.reason, count(hold.rows), size(hold.bytes)
+
+
+def _show_receipts(args: argparse.Namespace) -> int:
+    from audit_storage.purge.receipts import ReceiptBook
+
+    with Workplace.of(args) as place:
+        receipts = ReceiptBook(place.settings).receipts()
+        place.terminal.json([receipt.as_dict() for receipt in receipts])
+        columns = ("receipt", "at (UTC)", "by", "days", ">entries", "policy", ">kept by holds")
+        if receipts:
+            place.terminal.show(listing(columns, map(_receipt_row, receipts)))
+        removed = sum(receipt.rows for receipt in receipts)
+        told = f"{counted(len(receipts), 'purge')}, {counted(removed, 'entry')} removed"
+        place.terminal.show(told)
+    return 0
+
+
+def _receipt_row(receipt: Any) -> tuple[str, ...]:
+    return (
+        receipt.receipt_id[:8],
+        f"{receipt.at:%Y-%m-%d %H:%M}",
+        receipt.by,
+        span_of_days(receipt.first_day, receipt.last_day),
+        count(receipt.rows),
+        receipt.policy,
+        count(receipt.held_kept or 0),
+    )

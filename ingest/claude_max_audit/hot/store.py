@@ -20,6 +20,7 @@ from claude_max_audit.entry import AuditEntry, epoch_us
 from claude_max_audit.fresh import FreshMessages
 from claude_max_audit.hot.batch import BatchPacker, Keeping, Stamped
 from claude_max_audit.hot.entries import UnreadableEntryError, load, load_json, load_readable
+from claude_max_audit.hot.keep import keep
 from claude_max_audit.hot.keys import (
     AGENTS,
     CROSS_SWARM,
@@ -301,6 +302,11 @@ class HotStore:
     def forget(self, entry_ids: Collection[str]) -> int:
         """Remove entries and their index members at once; returns how many were there."""
         return self._pruner.forget(entry_ids)
+
+    def keep(self, entries: Sequence[AuditEntry]) -> int:
+        """Let these entries stay until an archive releases them; returns how many had an
+        expiry. Only for what the lake lacks."""
+        return keep(self._link, entries)
 
     def prune(self, now: datetime) -> int:
         """Take expired ids out of all indexes that are due; returns their number."""

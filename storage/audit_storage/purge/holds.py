@@ -128,6 +128,16 @@ class HoldBook:
         table = self._log.open()
         return [] if table is None else self._of(table)
 
+    def find(self, hold_id: str) -> LegalHold:
+        """Return the hold, active or not, of this id or of an id that begins so.
+
+        Raises `ValueError` when there is none, or more than one.
+        """
+        named = _named(self.holds(), hold_id)
+        if len(named) > 1:
+            raise ValueError(f"{len(named)} holds begin with {hold_id!r}; give more of the id")
+        return named[0]
+
     def active(self) -> tuple[LegalHold, ...]:
         """Return the holds that protect something now, oldest first."""
         return tuple(hold for hold in self.holds() if hold.active)
@@ -195,10 +205,17 @@ def _query_of(text: str) -> Query:
     return parse_query(asked, (start, end))
 
 
-def _only(holds: Iterable[LegalHold], hold_id: str) -> LegalHold:
+def _named(holds: Iterable[LegalHold], hold_id: str) -> list[LegalHold]:
     named = [hold for hold in holds if hold_id and hold.hold_id.startswith(hold_id)]
     if not named:
-        raise ValueError(f"there is no hold {hold_id!r}; list the holds to see their ids")
+        raise ValueError(
+            f"there is no hold {hold_id!r}; `claude-audit hold list --all` shows their ids"
+        )
+    return named
+
+
+def _only(holds: Iterable[LegalHold], hold_id: str) -> LegalHold:
+    named = _named(holds, hold_id)
     active = [hold for hold in named if hold.active]
     if not active:
         hold = named[-1]

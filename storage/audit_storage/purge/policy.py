@@ -8,16 +8,23 @@ marked permanent stays, and so does one under a legal hold.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
 import msgspec
 
 from audit_storage.purge.due import DueRule, Exemption
-from audit_storage.purge.retention import check_cutoff, cutoff_by_days, cutoff_by_years
-from claude_max_audit.query import BEGINNING
+from audit_storage.purge.retention import (
+    check_cutoff,
+    cutoff_by_days,
+    cutoff_by_years,
+    retention_deadline,
+)
+from claude_max_audit.entry import as_utc
+from claude_max_audit.query import BEGINNING, END
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,15 @@ class Term:
             return check_cutoff(cutoff_by_years(now, self.years), now)
         return BEGINNING if self.days is None else cutoff_by_days(now, self.days)
 
+    def deadline(self, timestamp: datetime) -> datetime | None:
+        """Return the aware UTC instant until which an entry of `timestamp` is kept; None: ever."""
+        if self.years is not None:
+            return retention_deadline(timestamp, self.years)
+        if self.days is None:
+            return None
+        left = END - as_utc(timestamp)
+        return END if timedelta(days=self.days) > left else END - left + timedelta(days=self.days)
+
     def __str__(self) -> str:
         if self.years is not None:
             return f"{self.years} calendar year{'s' if self.years > 1 else ''}"
@@ -46,6 +62,11 @@ class PolicyRule:
     term: Term
     entry_types: tuple[str, ...] = ()
     swarm_ids: tuple[str, ...] = ()
+
+    def fits(self, entry_type: str, swarm_ids: Collection[str]) -> bool:
+        """Say whether it is about an entry of this type in these swarms."""
+        of_type = not self.entry_types or entry_type in self.entry_types
+        return of_type and (not self.swarm_ids or not set(self.swarm_ids).isdisjoint(swarm_ids))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +98,16 @@ class RetentionPolicy:
             for end in [rule.term.cutoff(now)]
         ]
         return DueRule(cutoff, tuple(kept))
+
+    def applying(
+        self, entry_type: str, swarm_ids: Collection[str], now: datetime
+    ) -> tuple[Term, PolicyRule | None]:
+        """Return how long such an entry is kept, and by which rule; None: by the default."""
+        fitting = [rule for rule in self.rules if rule.fits(entry_type, swarm_ids)]
+        if not fitting:
+            return self.default, None
+        longest = min(fitting, key=lambda rule: rule.term.cutoff(now))
+        return longest.term, longest
 
     def as_dict(self) -> dict[str, Any]:
         """Return the policy as plain JSON values, rules in one order whatever the file's."""
