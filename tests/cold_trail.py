@@ -26,9 +26,8 @@ class WatchedIndex:
         for entry in entries:
             self.months.setdefault(f"{entry.timestamp:%Y-%m}", set()).add(entry.entry_id)
 
-    def forget(self, entry_ids: Collection[str]) -> int:
-        for ids in self.months.values():
-            ids.difference_update(entry_ids)
+    def forget(self, entry_ids: Collection[str], month: str) -> int:
+        self.months.get(month, set()).difference_update(entry_ids)
         return len(entry_ids)
 
     def drop_month(self, month: str) -> None:

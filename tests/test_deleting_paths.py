@@ -25,7 +25,7 @@ CALLS = {
     "compact_month", "execute_purge", "optimize", "restore", "overwrite",
     # Redis, Chroma, indexes
     "forget", "drop", "drop_month", "prune", "prune_day", "release", "release_day", "expire",
-    "expireat", "flushdb", "flushall", "delete", "delete_collection", "zremrangebyscore",
+    "expireat", "flushdb", "flushall", "delete", "erase", "delete_collection", "zremrangebyscore",
 }  # fmt: skip
 WORDS = (
     "UNLINK", "DEL", "EXPIRE", "EXPIREAT", "PEXPIREAT", "GETDEL", "FLUSHALL", "FLUSHDB", "ZREM",
@@ -50,9 +50,14 @@ REASONS = {
     "purge/purge.py:_Removal.stage: remove_file": ASKS,
     "purge/purge.py:_forget_in_views: *": ASKS,
     "purge/purge.py:execute_purge: vacuum_now": ASKS,
+    "purge/purge.py:execute_purge: erase": ASKS,
     "cold_tier.py:StoredTrail.purge: execute_purge": CALLS_ONE,
     "retention_purge.py:purge_due: execute_purge": CALLS_ONE,
     "lake/lake.py:Lake.compact_month: remove_file": SAME_ROWS,
+    "lake/log_erasure.py:erase_log: delete_file": "the log of versions that are gone, no rows",
+    "lake/delta_log.py:DeltaLog.delete: delete": CALLS_ONE + ", which is the quarantine's alone",
+    "lake/delta_log.py:DeltaLog.vacuum: vacuum": CALLS_ONE + ", which is the quarantine's alone",
+    "archive/quarantine.py:Quarantine.erase: *": "called by the purge alone, for what is not held",
     "lake/compaction.py:_compact: compact_month": SAME_ROWS,
     "lake/compaction.py:compact_closed_months: vacuum_now": CALLS_ONE,
     "lake/transaction.py:LakeTransaction.commit: remove_action": SAME_ROWS + "; or the purge's",

@@ -212,7 +212,7 @@ def test_a_hold_that_comes_before_the_bytes_are_gone_keeps_them(
     archive(lake, old)
     before = {file.path for file in lake.view().files}
     with monkeypatch.context() as patched:
-        patched.setattr(Lake, "vacuum_now", lambda _: [])
+        patched.setattr(Lake, "vacuum_now", lambda _, **__: [])
         assert purge(lake, NOW) is not None
     placed = hold(book, {"agent_id": "agent_0"})
     assert len(lake.vacuum_now()) < len(before)

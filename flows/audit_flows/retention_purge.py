@@ -50,12 +50,11 @@ def retention_purge(
     """Remove what the retention policy lets go; days given take its default's place.
 
     `at_most` is the most entries that this run may remove; None: the purge's own cap. `by` is
-    who wants it, for the receipt; None: the job. Raises
-    `PurgeTooLargeError` above it, before anything is removed, `PolicyFileError` for a policy with
-    a mistake, and what the stores raise.
+    who wants it, for the receipt; None: the job. Raises `PurgeTooLargeError` for more, before
+    anything is removed, `PolicyFileError` for a policy with a mistake, and what the stores raise.
     """
     with job_run(JOB, load_settings()) as run:
-        report = purge_due(dry_run, older_than_days, at_most, JOB if by is None else f"{by} ({JOB})")
+        report = purge_due(dry_run, older_than_days, at_most, by or JOB)
         plan, receipt = report.plan, report.receipt
         run.record(
             rows=0 if receipt is None else receipt.rows,
@@ -78,7 +77,7 @@ def purge_due(
         policy = policy_of(stores.settings, older_than_days)
         plan = plan_purge(stores.lake, now, policy=policy, at_most=at_most)
         _tell(plan)
-        if dry_run or not plan.rows:
+        if dry_run or not plan.total:
             return PurgeReport(plan, None, dry_run)
         receipt = execute_purge(
             stores.lake, stores.receipts, stores.hot, stores.index, plan, now, by=by
@@ -109,6 +108,7 @@ def _details(report: PurgeReport) -> dict[str, Any]:
         "cutoff": plan.cutoff.isoformat(timespec="seconds"),
         "permanent_kept": plan.permanent_kept,
         "held_kept": plan.held_kept,
+        "of_quarantine": len(plan.rejected),
         "holds": [hold.hold_id for hold in plan.held],
         "receipt": None if receipt is None else receipt.receipt_id,
     }
@@ -116,9 +116,9 @@ def _details(report: PurgeReport) -> dict[str, Any]:
 
 def _name(report: PurgeReport) -> str:
     plan, receipt = report.plan, report.receipt
-    if report.dry_run and plan.rows:
-        return f"dry run: due are {counted(plan.rows, 'entry')}, {size(plan.bytes)}"
+    if report.dry_run and plan.total:
+        return f"dry run: due are {counted(plan.total, 'entry')}, {size(plan.bytes)}"
     if receipt is None:
         return "nothing is due"
     span = days(receipt.first_day, receipt.last_day)
-    return f"{span}: {counted(receipt.rows, 'entry')} removed"
+    return f"{span}: {counted(receipt.rows + len(receipt.rejected), 'entry')} removed"

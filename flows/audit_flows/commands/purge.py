@@ -91,6 +91,7 @@ def _show(place: Workplace, report: Any) -> None:
             [
                 ("rule", f"{plan.policy}: before {plan.cutoff:%Y-%m-%d %H:%M} UTC"),
                 ("due", f"{counted(plan.rows, 'entry')}, {size(plan.bytes)} in the lake"),
+                ("due in quarantine", counted(len(plan.rejected), "entry")),
                 ("kept as permanent", counted(plan.permanent_kept, "entry")),
                 ("kept by a hold", counted(plan.held_kept, "entry")),
             ]
@@ -100,15 +101,15 @@ def _show(place: Workplace, report: Any) -> None:
         place.terminal.show(listing(_HOLD_COLUMNS, map(_held_row, plan.held)))
     if receipt is not None:
         place.terminal.show(
-            Text(f"removed {counted(receipt.rows, 'entry')} from every store", style="bold"),
+            Text(f"removed {counted(plan.total, 'entry')} from every store", style="bold"),
             fields([("receipt", receipt.receipt_id), ("root", receipt.root)]),
         )
     elif plan.exceeds_cap:
         place.terminal.warn(
             f"one run may remove {counted(plan.at_most, 'entry')}; if this is meant, "
-            f"`claude-audit purge --execute --at-most {plan.rows}` removes it"
+            f"`claude-audit purge --execute --at-most {plan.total}` removes it"
         )
-    elif plan.rows:
+    elif plan.total:
         place.terminal.show("nothing was removed; `claude-audit purge --execute` removes it")
 
 

@@ -20,6 +20,7 @@ from claude_max_audit.entry import AuditEntry, epoch_us
 from claude_max_audit.fresh import FreshMessages
 from claude_max_audit.hot.batch import BatchPacker, Keeping, Stamped
 from claude_max_audit.hot.entries import UnreadableEntryError, load, load_json, load_readable
+from claude_max_audit.hot.erasure import rewrite_files
 from claude_max_audit.hot.keep import keep
 from claude_max_audit.hot.keys import (
     AGENTS,
@@ -302,6 +303,12 @@ class HotStore:
     def forget(self, entry_ids: Collection[str]) -> int:
         """Remove entries and their index members at once; returns how many were there."""
         return self._pruner.forget(entry_ids)
+
+    def rewrite_files(self) -> bool:
+        """Make Redis write its files anew, without what was forgotten; False where it may not.
+
+        Takes as long as the server needs to write what it holds."""
+        return rewrite_files(self._link)
 
     def keep(self, entries: Sequence[AuditEntry]) -> int:
         """Let these entries stay until an archive releases them; returns how many had an

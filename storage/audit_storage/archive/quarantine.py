@@ -34,6 +34,9 @@ QUARANTINE_SCHEMA = pa.schema(
 _STATISTICS = {"delta.dataSkippingStatsColumns": "day,text_hash,at"}
 _ATTEMPTS = 10
 
+_NAMES_AT_ONCE = 500
+"""Hashes in one condition."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
@@ -82,6 +85,20 @@ class Quarantine:
                 continue  # The other one may have kept the same texts: look again.
             return len(new)
         raise OvertakenError(self._log.uri, f"{_ATTEMPTS} times in a row")
+
+    def erase(self, rejected: Sequence[Rejected]) -> None:
+        """Remove these for good, from the disk too. For the purge alone, which keeps a receipt.
+
+        May be repeated: what is gone is passed over. Durable on return.
+        """
+        table = self._log.open()
+        if table is not None:
+            names = [f"'{one.text_hash}'" for one in rejected]
+            for start in range(0, len(names), _NAMES_AT_ONCE):
+                chunk = ", ".join(names[start : start + _NAMES_AT_ONCE])
+                self._log.delete(table, f"text_hash IN ({chunk})")
+            # Also after a run that was killed before it came here.
+            self._log.vacuum(table)
 
     def hashes(self, day: date) -> set[str]:
         """Return the `text_hash` of everything in quarantine of a day."""

@@ -182,20 +182,22 @@ class EntryIndex:
         counts = self.counts()
         return sorted(month for month, number in expected.items() if counts.get(month, 0) < number)
 
-    def forget(self, entry_ids: Collection[str]) -> int:
-        """Erase entries from the disk, whatever month they are in; return how many were found.
+    def forget(self, entry_ids: Collection[str], month: str | None = None) -> int:
+        """Erase entries from the disk, of one month or whatever month they are in; return how
+        many were found.
 
         Rewrites each month concerned, once a call: give all ids of a month together. A
         month that is damaged goes whole, to be rebuilt from what the lake still has.
         """
         found = 0
-        for month in {*self._words.months(), *self._vectors.months()}:
+        there = {*self._words.months(), *self._vectors.months()}
+        for one in there if month is None else there & {month}:
             try:
-                self._vectors.forget(month, entry_ids)
-                found += self._words.forget(month, entry_ids)
+                self._vectors.forget(one, entry_ids)
+                found += self._words.forget(one, entry_ids)
             except MonthDamagedError as damage:
                 log.warning("%s; it is dropped, since it may hold what must be erased", damage)
-                self.drop_month(month)
+                self.drop_month(one)
         return found
 
     def drop_month(self, month: str) -> None:

@@ -183,6 +183,17 @@ class DeltaLog:
                 table.optimize.compact()
                 table.vacuum(dry_run=False)
 
+    def delete(self, table: DeltaTable, condition: str) -> None:
+        """Take rows out of a small table, in one commit; the bytes stay until a vacuum."""
+        with answering(self.uri):
+            table.update_incremental()
+            table.delete(condition)
+
+    def vacuum(self, table: DeltaTable) -> None:
+        """Delete the files that commits took out of a small table."""
+        with answering(self.uri):
+            table.vacuum(0, dry_run=False, enforce_retention_duration=False)
+
     def filesystem(self) -> pa_fs.FileSystem:
         """Return the table's folder as a file system, for writing and reading its files."""
         return file_system(self.uri, self.options)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.fs as pa_fs
 
 from audit_storage.lake.delta_log import DeltaLog, DeltaTable, answering
+from audit_storage.lake.log_erasure import erase_log
 from audit_storage.lake.lookup import Lookup
 from audit_storage.lake.plan import STATISTICS, LakeFile, file_of, files_to_join
 from audit_storage.lake.query import span_predicate
@@ -198,13 +199,16 @@ class Lake:
             transaction.prove()
             return transaction.commit(data_change=False)
 
-    def vacuum_now(self, *, keep_hours: int = 0) -> list[str]:
+    def vacuum_now(
+        self, *, keep_hours: int = 0, purged_before: datetime | None = None
+    ) -> list[str]:
         """Delete the bytes of every file that the newest version does not hold; name them.
 
         At once for files that a commit took out, or `keep_hours` later, and after `ORPHAN_HOURS`
         for files that never were committed. A file with rows that a hold protects and the lake
-        lacks stays. Then log files past the table's log retention go too. Readers of an older
-        version fail and ask again.
+        lacks stays. Then log files past the table's log retention go too, and at once those that
+        tell of files with rows of before `purged_before`. Readers of an older version fail and
+        ask again.
         """
         table = self._log.open()
         if table is None:
@@ -216,6 +220,9 @@ class Lake:
         with answering(self.uri):
             table.create_checkpoint()
             table.cleanup_metadata()
+            if purged_before is not None:
+                listed = {file.path for file in view.files}
+                erase_log(self._log.filesystem(), table.version(), listed, purged_before)
         return gone
 
     def build_lookup(self) -> int:

@@ -48,6 +48,11 @@ class DueRule:
         """The instant after which nothing at all is due."""
         return max([self.cutoff, *(one.cutoff for one in self.exemptions)])
 
+    @property
+    def earliest(self) -> datetime:
+        """The instant before which everything that is not permanent is due."""
+        return min([self.cutoff, *(one.cutoff for one in self.exemptions)])
+
     def is_past(self) -> pl.Expr:
         """Return the rows whose time is over, permanent ones among them."""
         cutoff = pl.lit(self.cutoff, _TIME)

@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from audit_storage.archive.quarantine import Quarantine, Rejected
 from audit_storage.lake.delta_log import answering
 from audit_storage.lake.lake import Lake
 from audit_storage.lake.plan import LakeFile
@@ -20,6 +21,7 @@ from audit_storage.lake.view import LakeView
 from audit_storage.purge.due import DueRule
 from audit_storage.purge.holds import HoldBook, LegalHold, protects
 from audit_storage.purge.policy import RetentionPolicy, Term, terms_sha256
+from audit_storage.purge.rejected import rejected_due
 from audit_storage.purge.retention import check_cutoff
 from claude_max_audit.errors import TerminalError
 
@@ -67,7 +69,8 @@ class PurgePlan:
 
     `cutoff` is the instant after which nothing is due, `rule` the cutoffs of each type and
     swarm, `terms` the policy as JSON text. `held` tells each active hold with what it protects,
-    `held_kept` the entries that at least one protects. `at_most` is what one run may remove.
+    `held_kept` the entries that at least one protects. `rejected` is what goes of the quarantine,
+    each as its day and its SHA-256. `at_most` is what one run may remove.
     """
 
     policy: str
@@ -81,12 +84,25 @@ class PurgePlan:
     rule: DueRule | None = None
     held: tuple[HeldRows, ...] = ()
     held_kept: int = 0
+    rejected: tuple[str, ...] = ()
     at_most: int = ALWAYS_ALLOWED
 
     @property
     def exceeds_cap(self) -> bool:
         """Say whether the purge will refuse unless it is given `at_most`."""
-        return self.rows > self.at_most
+        return self.total > self.at_most
+
+    @property
+    def total(self) -> int:
+        """Everything that goes: rows of the lake, and what lies in quarantine."""
+        return self.rows + len(self.rejected)
+
+    @property
+    def first_and_last_day(self) -> tuple[date, date]:
+        """The UTC days of the oldest and the newest of what goes; raises where nothing does."""
+        of_rejected = [date.fromisoformat(name.partition("/")[0]) for name in self.rejected]
+        days = [*self.days, *of_rejected]
+        return min(days), max(days)
 
     @property
     def policy_sha256(self) -> str:
@@ -136,7 +152,8 @@ def plan_purge(
     rule = policy.due_rule(now)
     check_cutoff(rule.latest, now)
     holds = HoldBook(lake.settings).active()
-    return plan_of(lake.view(), str(policy), policy.terms, rule, holds, at_most)
+    rejected = rejected_due(Quarantine(lake.settings), rule, holds)
+    return plan_of(lake.view(), str(policy), policy.terms, rule, holds, rejected, at_most)
 
 
 def plan_of(
@@ -145,9 +162,11 @@ def plan_of(
     terms: str,
     rule: DueRule,
     holds: Sequence[LegalHold],
+    rejected: Sequence[Rejected] = (),
     at_most: int | None = None,
 ) -> PurgePlan:
-    """Count what is due in one version of the lake, and what each hold protects."""
+    """Count what is due in one version of the lake, and what each hold protects; `rejected` is
+    what goes of the quarantine."""
     tally = _Tally()
     for file in old_files(view, rule):
         _count(view, file, rule, holds, tally)
@@ -163,6 +182,7 @@ def plan_of(
         lake_version=view.version,
         held=tuple(_held_rows(hold, tally) for hold in holds),
         held_kept=tally.held,
+        rejected=tuple(f"{one.day}/{one.text_hash}" for one in rejected),
         at_most=_cap(view.count()) if at_most is None else at_most,
     )
 

@@ -18,6 +18,7 @@ from uuid import uuid4
 import polars as pl
 import pyarrow as pa
 
+from audit_storage.archive.quarantine import Quarantine, Rejected
 from audit_storage.lake.delta_log import OvertakenError, answering
 from audit_storage.lake.lake import Lake
 from audit_storage.lake.plan import LakeFile
@@ -37,6 +38,7 @@ from audit_storage.purge.plan import (
     plan_purge,
 )
 from audit_storage.purge.receipts import LEAF_SCHEMA, PurgeReceipt, ReceiptBook, purge_app
+from audit_storage.purge.rejected import rejected_due
 from audit_storage.purge.retention import check_cutoff
 from audit_storage.read_ahead import read_ahead
 from claude_max_audit.entry import as_utc
@@ -68,8 +70,8 @@ FORGET_CHUNK = 5_000
 class PurgeableIndex(Protocol):
     """What the purge asks of the index; every call may be repeated."""
 
-    def forget(self, entry_ids: Collection[str]) -> int:
-        """Remove entries from the index."""
+    def forget(self, entry_ids: Collection[str], month: str) -> int:
+        """Remove entries of a month ("YYYY-MM") from the index, bytes and all."""
 
     def drop_month(self, month: str) -> None:
         """Remove a whole month ("YYYY-MM"), bytes and all."""
@@ -95,21 +97,27 @@ def execute_purge(
     """
     check_cutoff(plan.due_rule.latest, now)
     book = HoldBook(lake.settings)
+    quarantine = Quarantine(lake.settings)
     cap = plan.at_most if at_most is None else at_most
     receipt = None
     for attempt in range(1, ATTEMPTS + 1):
-        if not _planned_anew(plan, lake.view(), book.active(), cap).rows:
+        holds = book.active()
+        rejected = rejected_due(quarantine, plan.due_rule, holds)
+        if not _planned_anew(plan, lake.view(), holds, rejected, cap).total:
             break
         receipt_id = str(uuid4())
         with lake.begin(purge_app(receipt_id)) as transaction:
             # In this order: a hold that is placed after the reading refuses our commit.
             transaction.refuse_after(HOLDS_APP)
             holds = book.active()
-            fresh = _planned_anew(plan, transaction.view, holds, cap)
+            rejected = rejected_due(quarantine, plan.due_rule, holds)
+            fresh = _planned_anew(plan, transaction.view, holds, rejected, cap)
             try:
-                if fresh.rows:  # else another purge was faster, or a hold
+                if fresh.total:  # else another purge was faster, or a hold
                     keep = _Removal(transaction, fresh.due_rule, holds)
                     receipt = _remove(keep, receipt_id, receipts, hot, index, fresh, now, by)
+                    # Killed here: they are still due, and the next run takes them.
+                    quarantine.erase(rejected)
                 break
             except (OvertakenError, LakeUnavailableError):
                 # Another purge or a compaction committed first, or took away the files that
@@ -117,7 +125,7 @@ def execute_purge(
                 if attempt == ATTEMPTS or lake.version() == transaction.view.version:
                     raise
     # Also after a run that was killed before it came here, and so found nothing due now.
-    lake.vacuum_now()
+    lake.vacuum_now(purged_before=plan.due_rule.latest)
     return receipt
 
 
@@ -163,6 +171,13 @@ class _Removal:
         kept = {file.month for file in self.view.files if file.path not in going}
         return {file.month for file, _ in self.files} - kept
 
+    def by_month(self) -> dict[str, list[LakeFile]]:
+        """Return the files in which something is due, by month, in order."""
+        months: dict[str, list[LakeFile]] = {}
+        for file, _ in self.files:
+            months.setdefault(file.month, []).append(file)
+        return dict(sorted(months.items()))
+
     def ids(self, file: LakeFile) -> Iterator[list[str]]:
         """Give the ids of a file's rows that go."""
         with answering(self.view.uri):
@@ -196,12 +211,16 @@ def _leaf_table(parts: Sequence[pl.DataFrame]) -> pa.Table:
 
 
 def _planned_anew(
-    plan: PurgePlan, view: LakeView, holds: Sequence[LegalHold], at_most: int
+    plan: PurgePlan,
+    view: LakeView,
+    holds: Sequence[LegalHold],
+    rejected: Sequence[Rejected],
+    at_most: int,
 ) -> PurgePlan:
     """Make the plan again on a version and its holds; raises `PurgeTooLargeError`."""
-    fresh = plan_of(view, plan.policy, plan.terms, plan.due_rule, holds, at_most)
+    fresh = plan_of(view, plan.policy, plan.terms, plan.due_rule, holds, rejected, at_most)
     if fresh.exceeds_cap:
-        raise PurgeTooLargeError(fresh.rows, fresh.at_most, view.count())
+        raise PurgeTooLargeError(fresh.total, fresh.at_most, view.count())
     return fresh
 
 
@@ -219,14 +238,15 @@ def _remove(
     for leaves in removal.leaves(receipt_id):
         tree.add_hashes(leaves.column("leaf").to_pylist())
         receipts.add_leaves(leaves)
+    first, last = plan.first_and_last_day
     receipt = PurgeReceipt(
         receipt_id=receipt_id,
         at=as_utc(now),
         by=by,
         policy=plan.policy,
         cutoff=plan.cutoff,
-        first_day=min(plan.days),
-        last_day=max(plan.days),
+        first_day=first,
+        last_day=last,
         rows=plan.rows,
         permanent_kept=plan.permanent_kept,
         root=tree.root().hex(),
@@ -236,6 +256,7 @@ def _remove(
         held_kept=plan.held_kept,
         holds=plan.held,
         at_most=plan.at_most,
+        rejected=plan.rejected,
     )
     receipts.add_receipt(receipt)
     # Killed up to here: the receipt has no removal and nobody counts it; all rows are there.
@@ -252,16 +273,24 @@ def _remove(
 def _forget_in_views(
     removal: _Removal, hot: HotStore | None, index: PurgeableIndex | None
 ) -> None:
-    """Take what goes out of Redis and the index; a month that goes whole is dropped."""
+    """Take what goes out of Redis and the index; a month that goes whole is dropped.
+
+    A month of the index is written anew once, not once for each of its files.
+    """
     whole = removal.months_that_go()
     if hot is None and index is None:
         return
-    for file, _ in removal.files:
-        for entry_ids in removal.ids(file):
+    for month, files in removal.by_month().items():
+        of_month: list[str] = []
+        for entry_ids in (ids for file in files for ids in removal.ids(file)):
             if hot is not None:
                 hot.forget(entry_ids)
-            if index is not None and file.month not in whole:
-                index.forget(entry_ids)
-    if index is not None:
-        for month in sorted(whole):
+            if index is not None and month not in whole:
+                of_month += entry_ids
+        if index is not None and of_month:
+            index.forget(of_month, month)
+        if index is not None and month in whole:
             index.drop_month(month)
+    if hot is not None:
+        # Here and not after the commit: if we are killed before it, the next run does it again.
+        hot.rewrite_files()

@@ -51,9 +51,11 @@ RECEIPT_SCHEMA = pa.schema(
         ("held_kept", pa.int64()),
         ("holds", _TEXT),
         ("at_most", pa.int64()),
+        ("rejected", _TEXT),
     ]
 )
-"""`terms` and `holds` are JSON text; the last five are empty in receipts of older versions."""
+"""`terms`, `holds` and `rejected` are JSON text; the last six are empty in receipts of older
+versions."""
 
 LEAF_SCHEMA = pa.schema(
     [
@@ -73,6 +75,7 @@ class PurgeReceipt:
     `lake_version` is the version that the purge was computed on; the removal is a later one.
     `terms` is the policy as JSON text, `policy_sha256` its SHA-256. `holds` are all holds that
     were active, with what each protected; `at_most` is what the run was allowed to remove.
+    `rejected` is what went of the quarantine, each as its day and the SHA-256 of its bytes.
     """
 
     receipt_id: str
@@ -91,6 +94,7 @@ class PurgeReceipt:
     held_kept: int | None = None
     holds: tuple[HeldRows, ...] = ()
     at_most: int | None = None
+    rejected: tuple[str, ...] = ()
 
     @property
     def app(self) -> str:
@@ -178,10 +182,15 @@ class ReceiptBook:
         return rows.filter(pl.col("receipt_id").is_in(executed))
 
 
+_JSON = ("holds", "rejected")
+
+
 def _row_of(receipt: PurgeReceipt) -> dict[str, Any]:
-    return asdict(receipt) | {"holds": msgspec.json.encode(receipt.holds).decode()}
+    told = {name: msgspec.json.encode(getattr(receipt, name)).decode() for name in _JSON}
+    return asdict(receipt) | told
 
 
 def _receipt_of(row: Mapping[str, Any]) -> PurgeReceipt:
     holds = msgspec.json.decode(row["holds"] or "[]", type=tuple[HeldRows, ...])
-    return PurgeReceipt(**{**row, "holds": holds})
+    rejected = msgspec.json.decode(row["rejected"] or "[]", type=tuple[str, ...])
+    return PurgeReceipt(**{**row, "holds": holds, "rejected": rejected})
