@@ -1,4 +1,4 @@
-"""The steps of archive, compaction and purge, and what can go wrong at each.
+"""The operations of the fault table, their steps at the system's boundaries, what happens there.
 
 Importable by the processes that are killed, so nothing here starts a thread when imported.
 """
@@ -7,172 +7,163 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
-from audit_storage.archive import archive as archive_module
 from audit_storage.archive.archive import archive_closed_days
 from audit_storage.archive.quarantine import Quarantine
-from audit_storage.lake import lake as lake_module
+from audit_storage.export.export import export_trail
+from audit_storage.index.index import EntryIndex
+from audit_storage.index.refill import refill_month
 from audit_storage.lake.compaction import compact_closed_months
-from audit_storage.lake.delta_log import DeltaLog
 from audit_storage.lake.lake import Lake
-from audit_storage.lake.lookup import Lookup
-from audit_storage.lake.part import LakePart
-from audit_storage.lake.transaction import LakeTransaction
-from audit_storage.lake.view import LakeView
+from audit_storage.layout import month_of
 from audit_storage.purge.holds import HoldBook
 from audit_storage.purge.plan import plan_purge
-from audit_storage.purge.purge import _Removal, execute_purge
+from audit_storage.purge.purge import execute_purge
 from audit_storage.purge.receipts import ReceiptBook
-from claude_max_audit.errors import LakeUnavailableError, RedisUnavailableError
-from claude_max_audit.hot.release import HotRelease
+from boundary import Boundary, Step, Watch
+from claude_max_audit.errors import AuditError
 from claude_max_audit.hot.store import HotStore
+from claude_max_audit.query import Query, parse_query
 from claude_max_audit.settings import Settings
 
 NOW = datetime(2025, 11, 20, 3, tzinfo=UTC)
 PURGED_AT = datetime(2032, 10, 11, tzinfo=UTC)
 """Seven years after the compacted days' middle."""
 
-FAULTS = ("failed", "failed but persisted", "killed before", "killed after", "twice at once")
+FAILED, PERSISTED = "failed", "failed but persisted"
+KILLED_BEFORE, KILLED_AFTER, TWICE = "killed before", "killed after", "twice at once"
+FAULTS = (FAILED, PERSISTED, KILLED_BEFORE, KILLED_AFTER, TWICE)
 
-_PARTS = [(LakePart, "write_run"), (LakePart, "close"), (DeltaLog, "sync_file")]
-STEPS: dict[str, Sequence[tuple[Any, str]]] = {
-    "archive": [
-        (HotStore, "prune"),
-        (HotStore, "scan_day"),
-        (LakeView, "day_hashes"),
-        *_PARTS,
-        (Quarantine, "add"),
-        (DeltaLog, "append"),
-        (DeltaLog, "commit"),
-        (LakeTransaction, "verify"),
-        (archive_module, "_check_rows"),
-        (archive_module, "gaps_of_day"),
-        (HotStore, "release_day"),
-        (HotRelease, "release"),
-    ],
-    "compaction": [
-        (LakeTransaction, "read_rows"),
-        (LakeTransaction, "end_run"),
-        *_PARTS,
-        (LakeTransaction, "prove"),
-        (DeltaLog, "commit"),
-        (Lake, "vacuum_now"),
-        (HoldBook, "active"),
-        (lake_module, "vacuum"),
-        (Lookup, "remove_all_but"),
-        (Lookup, "build"),
-        (Lookup, "_make"),
-    ],
-    "purge": [
-        (HoldBook, "active"),
-        (_Removal, "leaves"),
-        (ReceiptBook, "add_leaves"),
-        (ReceiptBook, "add_receipt"),
-        (DeltaLog, "append"),
-        (HotStore, "forget"),
-        (_Removal, "stage"),
-        (LakeTransaction, "remove_file"),
-        *_PARTS,
-        (DeltaLog, "commit"),
-        (Lake, "vacuum_now"),
-        (lake_module, "vacuum"),
-        (Lookup, "remove_all_but"),
-    ],
+HELD = "held"
+"""The agent of whom a hold is placed and released."""
+
+EXPORT = "trail.jsonl"
+
+
+def _archive(settings: Settings, hot: HotStore) -> None:
+    archive_closed_days(Lake(settings), hot, Quarantine(settings), NOW)
+
+
+def _compact(settings: Settings, hot: HotStore) -> None:
+    compact_closed_months(Lake(settings), NOW)
+
+
+def _purge(settings: Settings, hot: HotStore) -> None:
+    lake = Lake(settings)
+    plan = plan_purge(lake, PURGED_AT, years=7)
+    with_words = EntryIndex(settings, None)
+    execute_purge(lake, ReceiptBook(settings), hot, with_words, plan, PURGED_AT, by="test")
+
+
+def _export(settings: Settings, hot: HotStore) -> None:
+    path = settings.exports / EXPORT
+    again = path.exists() and not path.with_name(f"{EXPORT}.manifest.json").exists()
+    exports = settings.exports
+    export_trail(
+        Lake(settings), hot, Query(), "jsonl", path, exports_dir=exports, overwrite=again
+    )
+
+
+def _place(settings: Settings, hot: HotStore) -> None:
+    HoldBook(settings).place(parse_query({"agent_id": HELD}), by="a", reason="b", now=NOW)
+
+
+def _release(settings: Settings, hot: HotStore) -> None:
+    book = HoldBook(settings)
+    for hold in book.active():
+        with suppress(ValueError):  # somebody else was faster
+            book.release(hold.hold_id, by="a", reason="b", now=NOW)
+
+
+def _reindex(settings: Settings, hot: HotStore) -> None:
+    lake, index = Lake(settings), EntryIndex(settings, None)
+    for month in sorted({month_of(day) for day in lake.days()}):
+        refill_month(lake, index, month)
+
+
+OPERATIONS: Mapping[str, Callable[[Settings, HotStore], None]] = {
+    "archive": _archive,
+    "compaction": _compact,
+    "purge": _purge,
+    "export": _export,
+    "hold": _place,
+    "release": _release,
+    "reindex": _reindex,
 }
-"""Every step that writes, or decides what is written, in the order of the run."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One fault at the first time that a run comes to a step."""
+    """One fault at one step."""
 
     operation: str
-    step: int
+    step: Step
     fault: str
 
-    @property
-    def place(self) -> tuple[Any, str]:
-        return STEPS[self.operation][self.step]
-
     def __str__(self) -> str:
-        owner, name = self.place
-        return f"{self.operation}, {owner.__name__.rpartition('.')[2]}.{name}: {self.fault}"
-
-
-CASES = [
-    Case(operation, step, fault)
-    for operation, steps in STEPS.items()
-    for step in range(len(steps))
-    for fault in FAULTS
-]
+        return f"{self.operation}, {self.step}: {self.fault}"
 
 
 def run(operation: str, settings: Settings) -> None:
     """Do the operation as a process of its own would."""
-    lake, hot = Lake(settings), HotStore.connect(settings.redis_url or "")
+    hot = HotStore.connect(settings.redis_url or "")
     try:
-        if operation == "archive":
-            archive_closed_days(lake, hot, Quarantine(settings), NOW)
-        elif operation == "compaction":
-            compact_closed_months(lake, NOW)
-        else:
-            plan = plan_purge(lake, PURGED_AT, years=7)
-            execute_purge(lake, ReceiptBook(settings), hot, None, plan, PURGED_AT, by="test")
+        OPERATIONS[operation](settings, hot)
     finally:
         hot.close()
 
 
-class Reached:
-    """Whether a run came to its fault."""
-
-    def __init__(self) -> None:
-        self.times = 0
-
-
-@contextmanager
-def faulty(case: Case, settings: Settings) -> Iterator[Reached]:
-    """Let the fault happen once; afterwards the step is whole again."""
-    owner, name = case.place
-    original, reached = getattr(owner, name), Reached()
-
-    def step(*given: Any, **named: Any) -> Any:
-        reached.times += 1
-        setattr(owner, name, original)
-        return _happen(case, settings, partial(original, *given, **named))
-
-    setattr(owner, name, step)
-    try:
-        yield reached
-    finally:
-        setattr(owner, name, original)
+def steps_of(operation: str, settings: Settings) -> dict[Step, Boundary]:
+    """Do it, and return every step that it came to, in order."""
+    watch = Watch(lambda step, boundary, call: call())
+    with watch.watching():
+        run(operation, settings)
+    return watch.steps
 
 
-def _happen(case: Case, settings: Settings, step: Callable[[], Any]) -> Any:
-    owner, name = case.place
-    if case.fault == "killed before":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if case.fault == "twice at once":
+def faults_at(operation: str, boundary: Boundary) -> tuple[str, ...]:
+    """What can go wrong there: a call that only reads leaves nothing behind."""
+    if not boundary.writes:
+        return (FAILED, TWICE)
+    if operation == "reindex":
+        # A month's lock is held: whoever comes second waits for the first.
+        return FAULTS[:-1]
+    return FAULTS
+
+
+def run_into(case: Case, settings: Settings) -> bool:
+    """Run the operation into its fault, if it lives; says whether it came there.
+
+    What it raises then must be an error of ours, or the system's own about a file.
+    """
+    reached = False
+
+    def at(step: Step, boundary: Boundary, call: Callable[[], Any]) -> Any:
+        nonlocal reached
+        if step != case.step or reached:
+            return call()
+        reached = True
+        if case.fault == KILLED_BEFORE:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if case.fault == TWICE:
+            with watch.paused():
+                run(case.operation, settings)
+            return call()
+        if case.fault != FAILED:
+            call()
+        if case.fault == KILLED_AFTER:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise boundary.error(str(step))
+
+    watch = Watch(at)
+    with watch.watching(), suppress(AuditError, OSError):
         run(case.operation, settings)
-        return step()
-    if case.fault != "failed":
-        step()
-    if case.fault == "killed after":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if owner in (HotStore, HotRelease):
-        raise RedisUnavailableError("the test's server", f"a fault at {name}")
-    raise LakeUnavailableError("the test's lake", f"a fault at {name}")
-
-
-def be_killed(case: Case, settings: Settings) -> None:
-    """The life of a process that is killed at the fault."""
-    with faulty(case, settings):
-        run(case.operation, settings)
+    return reached
 
 
 def days_ago(days: int) -> datetime:

@@ -77,6 +77,7 @@ REASONS = {
     "hot/store.py:HotStore._view: prune": GONE,
     "hot/store.py:HotStore.page: prune_day": GONE,
     "hot/prune.py:HotPruner.prune: *": GONE,
+    "hot/prune.py:HotPruner.forget_agents: ZREM": "names of agents without entries, and no entry",
     "hot/prune.py:HotPruner._take_out: ZREM": GONE,
     "hot/prune.py:HotPruner._close.decide: *": GONE,
     "hot/prune.py:HotPruner._prune_kinds.decide: ZREM": GONE,

@@ -12,17 +12,13 @@ from prefect import flow
 from audit_flows.amounts import counted
 from audit_flows.job_run import begun, job_run, job_step, name_run
 from audit_flows.parameters import Month
-from audit_flows.stores import Stores, open_stores
+from audit_flows.stores import open_stores
 from audit_storage.index.month import MonthDamagedError
-from audit_storage.lake.schema import entries_of
-from audit_storage.layout import month_of, span_of_day
-from claude_max_audit.query import Query
+from audit_storage.index.refill import refill_month
+from audit_storage.layout import month_of
 from claude_max_audit.settings import load_settings
 
 JOB = "reindex"
-
-CHUNK_ROWS = 5_000
-"""Entries compared and handed to the index at once: half a minute of embedding at most."""
 
 
 @flow(name=JOB, flow_run_name=begun, log_prints=True)
@@ -49,26 +45,13 @@ def index_month(month: str, rebuild: bool) -> int:
         if rebuild:
             stores.index.drop_month(month)
         try:
-            added = _add_lacking(stores, month)
+            added = refill_month(stores.lake, stores.index, month)
         except MonthDamagedError as damage:
             print(f"{month}: {damage}; it is built anew")
             stores.index.drop_month(month)
-            added = _add_lacking(stores, month)
+            added = refill_month(stores.lake, stores.index, month)
         print(f"{month}: {counted(added, 'entry')} added")
         return added
-
-
-def _add_lacking(stores: Stores, month: str) -> int:
-    added = 0
-    for day in stores.lake.days():
-        if month_of(day) != month:
-            continue
-        for rows in stores.lake.scan(Query(span=span_of_day(day)), CHUNK_ROWS):
-            lacking = stores.index.missing(month, rows["entry_id"].to_list())
-            if lacking:
-                chosen = rows.filter(rows["entry_id"].is_in(list(lacking)))
-                added += stores.index.add(entries_of(chosen))
-    return added
 
 
 def _months(month: str | None) -> list[str]:

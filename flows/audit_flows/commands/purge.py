@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 from typing import Any
 
+from msgspec import to_builtins
 from rich.text import Text
 
 from audit_flows.amounts import count, counted, size
@@ -72,11 +72,9 @@ def run(args: argparse.Namespace) -> int:
 
 def as_json(report: Any) -> dict[str, Any]:
     """Return the plan, and the receipt of what went, as plain values."""
-    plan = asdict(report.plan)
-    plan["days"] = {str(day): rows for day, rows in report.plan.days.items()}
     return {
         "executed": report.receipt is not None,
-        "plan": plan,
+        "plan": to_builtins(report.plan, str_keys=True),
         "receipt": None if report.receipt is None else report.receipt.as_dict(),
     }
 

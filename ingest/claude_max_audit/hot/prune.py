@@ -93,6 +93,21 @@ class HotPruner:
         """
         return sum(self._forget(chunk) for chunk in chunks_of(entry_ids, _AT_ONCE // 4))
 
+    def forget_agents(self) -> int:
+        """Take senders off the list of whom Redis holds no entry; returns how many.
+
+        One that logs at this very moment may be missing there until its next entry.
+        """
+        [names] = self._link.ask([("ZRANGE", AGENTS, 0, -1)])
+        gone = 0
+        for chunk in chunks_of(names, _AT_ONCE):
+            there = self._link.ask([("EXISTS", b"audit:agent:" + name) for name in chunk])
+            absent = [name for name, held in zip(chunk, there, strict=True) if not held]
+            if absent:
+                self._link.ask([("ZREM", AGENTS, *absent)])
+            gone += len(absent)
+        return gone
+
     def _forget(self, entry_ids: Sequence[str]) -> int:
         texts = load_json(self._link, [entry_id.encode() for entry_id in entry_ids])
         known: list[AuditEntry] = []

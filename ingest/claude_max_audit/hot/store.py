@@ -304,10 +304,13 @@ class HotStore:
         """Remove entries and their index members at once; returns how many were there."""
         return self._pruner.forget(entry_ids)
 
-    def rewrite_files(self) -> bool:
-        """Make Redis write its files anew, without what was forgotten; False where it may not.
+    def erase_traces(self) -> bool:
+        """Forget agents without entries, and make Redis write its files anew, without what was
+        forgotten; False where the server forbids it.
 
-        Takes as long as the server needs to write what it holds."""
+        Takes as long as the server needs to write what it holds. May be repeated.
+        """
+        self._pruner.forget_agents()
         return rewrite_files(self._link)
 
     def keep(self, entries: Sequence[AuditEntry]) -> int:

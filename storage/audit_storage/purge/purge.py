@@ -293,4 +293,4 @@ def _forget_in_views(
             index.drop_month(month)
     if hot is not None:
         # Here and not after the commit: if we are killed before it, the next run does it again.
-        hot.rewrite_files()
+        hot.erase_traces()
