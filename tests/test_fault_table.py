@@ -262,7 +262,7 @@ def cases_of(operation: str, steps: dict[Step, Boundary]) -> Iterator[Case]:
     turn = cycle(range(len(FAULTS)))
     seen = set()
     for step, boundary in steps.items():
-        faults = faults_at(operation, boundary)
+        faults = faults_at(step, boundary)
         if FULL:
             yield from (Case(operation, step, fault) for fault in faults)
         elif step[:2] not in seen:
