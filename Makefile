@@ -19,7 +19,7 @@ BENCH_ARGS ?=
 help:
 	@echo 'make demo [INPUT=path]  the whole trail on a day of agent traffic (or on your own file)'
 	@echo 'make test               every test, the built wheel included'
-	@echo 'make fault              hundreds of kills, cuts and failing disks; fifteen minutes'
+	@echo 'make fault              thousands of kills, cuts and failing disks; two hours'
 	@echo 'make lint               style, types and the direction of imports'
 	@echo 'make bench              every figure beside what it is measured against (BENCH_ARGS=--quick)'
 	@echo 'make lock               requirements.lock and -bench.lock anew from pyproject.toml'
@@ -35,6 +35,7 @@ test: $(STAMP)
 # The trials that `make test` runs in short; FAULT_SEED repeats one that failed.
 fault: $(STAMP)
 	@FAULTS=full $(BIN)/pytest -q -s --no-header tests/fault $(PYTEST_ARGS)
+	@FAULTS=full $(BIN)/pytest -q -n auto --maxprocesses 4 --no-header tests/test_fault_table.py
 
 lint: $(STAMP)
 	@$(BIN)/ruff check

@@ -1,4 +1,4 @@
-"""Where the lake's code meets the system: files, the table's log, Redis, SQLite; and how each fails.
+"""Where the code meets the system: files, the table's log, Redis, SQLite; and how each fails.
 
 `Watch` sees every call there that our code makes, and names it by who made it. So the steps of an
 operation are found by running it, and nobody has to remember to list one.

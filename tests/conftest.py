@@ -44,6 +44,18 @@ REALDATA: Final = Path(__file__).resolve().parents[2] / "shared" / "realdata"
 FIRST_MOMENT: Final = datetime(2025, 11, 30, 12, 0, tzinfo=UTC)
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Tell how many faults the fault table tried, whichever worker tried them."""
+    reports = [one for kind in ("passed", "failed") for one in terminalreporter.getreports(kind)]
+    tried = [told for one in reports for name, told in one.user_properties if name == "fault cases"]
+    if tried:
+        listed = ", ".join(f"{operation} {cases}" for operation, cases, _ in tried)
+        cases, places = (sum(one[at] for one in tried) for at in (1, 2))
+        terminalreporter.write_line(
+            f"fault table: {cases:,} cases at {places:,} places in the code ({listed})"
+        )
+
+
 class RedisServer:
     """A running Redis: its address, and clients that are closed at the end of the session."""
 

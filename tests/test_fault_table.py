@@ -273,16 +273,14 @@ def cases_of(operation: str, steps: dict[Step, Boundary]) -> Iterator[Case]:
 @pytest.mark.timeout(3 * 3600 if FULL else 600)
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_after_a_fault_the_rows_are_the_model_s(
-    operation: str, prepared: Trail, tmp_path: Path, capsys: pytest.CaptureFixture[Any]
+    operation: str, prepared: Trail, tmp_path: Path, record_property: Callable[[str, Any], None]
 ) -> None:
     home = tmp_path / "home"
     trail = prepared.copy(home)
     trail.prepare(operation)
     cases = list(cases_of(operation, steps_of(operation, trail.settings)))
     wrong = [told for case in cases if (told := outcome(case, prepared, home))]
-    with capsys.disabled():
-        places = len({case.step[:2] for case in cases})
-        print(f"\nfault table: {operation}, {len(cases)} cases at {places} places in the code")
+    record_property("fault cases", (operation, len(cases), len({case.step[:2] for case in cases})))
     assert not wrong, "\n".join(wrong)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from claude_max_audit.hot.keys import (
 )
 from claude_max_audit.hot.store import HotStore
 from claude_max_audit.query import Query
-from conftest import EntryMaker
+from conftest import EntryMaker, RedisServer
 from hot_trail import (
     EVERYTHING,
     FIRST_DAY,
@@ -418,3 +419,41 @@ def test_an_unknown_day_is_released_in_vain(hot: HotStore) -> None:
     assert hot.days() == {}
     assert hot.complete_days({date(2025, 1, 1): 5}, datetime.now(UTC)) == set()
     assert hot.complete_days({}, datetime.now(UTC)) == set()
+
+
+def test_what_was_forgotten_leaves_redis_own_files(
+    hot: HotStore, client: redis.Redis, redis_server: RedisServer
+) -> None:
+    hot.append_batch(stamped(OF_DAY))
+    trace = OF_DAY[0].entry_id.encode()
+    assert _is_in_files(redis_server, trace)
+    hot.forget([entry.entry_id for entry in OF_DAY])
+    assert _is_in_files(redis_server, trace)
+    assert hot.erase_traces() is True
+    # Redis 7 deletes the old file a moment after the new one is in its place.
+    deadline = monotonic() + 30
+    while _is_in_files(redis_server, trace):
+        assert monotonic() < deadline
+    assert client.zcard(AGENTS) == 0
+
+
+def test_a_server_that_forbids_it_is_told_of(
+    hot: HotStore, client: redis.Redis, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    hot.append_batch(stamped(OF_DAY))
+    client.acl_setuser(
+        "writer", enabled=True, passwords=["+secret"], keys=["*"], categories=["+@all"],
+        commands=["-bgrewriteaof"],
+    )  # fmt: skip
+    try:
+        limited = HotStore.connect(redis_url.replace("unix://", "unix://writer:secret@"))
+        assert limited.erase_traces() is False
+        assert "BGREWRITEAOF" in caplog.text
+        limited.close()
+    finally:
+        client.acl_deluser("writer")
+
+
+def _is_in_files(server: RedisServer, trace: bytes) -> bool:
+    files = [path for path in server.embedded.directory.rglob("*.aof*") if path.is_file()]
+    return any(trace in path.read_bytes() for path in files if path.exists())

@@ -18,10 +18,11 @@ from audit_flows.job_run import (
     job_run,
     job_step,
     name_run,
+    on_progress,
 )
 from audit_flows.parameters import ExportQuery, Moment
 from audit_flows.stores import open_stores
-from audit_storage.export.export import ExportReport, export_trail
+from audit_storage.export.export import ExportReport, expected_rows, export_trail
 from claude_max_audit.query import Query, parse_query
 from claude_max_audit.settings import load_settings
 
@@ -75,6 +76,8 @@ def _keys(swarm_id: str | None, query: ExportQuery | None) -> ExportQuery:
 def write_export(query: Query, format: str, output_path: Path | None) -> ExportReport:
     """Write the file; a try that fails leaves none, so trying again is safe."""
     with open_stores() as stores:
+        told = on_progress.get()
+        total = expected_rows(stores.lake, stores.hot, query) if told is not None else None
         return export_trail(
             stores.lake,
             stores.hot,
@@ -82,4 +85,5 @@ def write_export(query: Query, format: str, output_path: Path | None) -> ExportR
             format,
             output_path,
             exports_dir=stores.settings.exports,
+            progress=None if told is None else lambda rows: told(rows, total),
         )

@@ -46,6 +46,11 @@ SUCCEEDED, FAILED = "succeeded", "failed"
 is_watched: ContextVar[bool] = ContextVar("is_watched", default=False)
 """Whether a person waits for this run: then a failure is told at once, and they try again."""
 
+on_progress: ContextVar[Callable[[int, int | None], None] | None] = ContextVar(
+    "on_progress", default=None
+)
+"""Whoever watches the run is told how much is done, and of how much; None: nobody is."""
+
 
 def worth_retrying(task: Any, run: Any, state: Any) -> bool:
     """Say whether a failed step may succeed later: Prefect's `retry_condition_fn`."""

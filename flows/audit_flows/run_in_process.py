@@ -39,6 +39,7 @@ JOBS: dict[str, str] = {
 _QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
 
 Told = Callable[[str], None]
+Counted = Callable[[int, int | None], None]
 
 
 def run_flow(
@@ -46,12 +47,14 @@ def run_flow(
     settings: Settings,
     *,
     on_line: Told | None = None,
+    on_progress: Counted | None = None,
     patient: bool = False,
     **parameters: Any,
 ) -> Any:
     """Run a job of `JOBS` to its end and return what its flow returns.
 
-    `on_line` is told each line that the flow prints. A `patient` run tries again after what may
+    `on_line` is told each line that the flow prints, `on_progress` how much of how much is done,
+    where the flow counts. A `patient` run tries again after what may
     pass by itself, for minutes, as a scheduled one does. Raises `ValueError` for parameters that do
     not fit, before a run exists, `PrefectApiError` when Prefect does not start, and what the
     flow raises.
@@ -66,7 +69,7 @@ def run_flow(
         arguments = _checked(flow, parameters)
         stack.enter_context(_prefect_at(waiting()))
         stack.enter_context(_listening(on_line))
-        stack.enter_context(_watched(not patient))
+        stack.enter_context(_watched(not patient, on_progress))
         return flow(**arguments)
 
 
@@ -134,14 +137,15 @@ def _ask(api_url: str) -> None:
 
 
 @contextmanager
-def _watched(watched: bool) -> Iterator[None]:
-    from audit_flows.job_run import is_watched
+def _watched(watched: bool, counted: Counted | None) -> Iterator[None]:
+    from audit_flows.job_run import is_watched, on_progress
 
-    before = is_watched.set(watched)
+    before = is_watched.set(watched), on_progress.set(counted)
     try:
         yield
     finally:
-        is_watched.reset(before)
+        is_watched.reset(before[0])
+        on_progress.reset(before[1])
 
 
 @contextmanager

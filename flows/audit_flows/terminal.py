@@ -110,6 +110,17 @@ class Terminal:
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
+    @contextmanager
+    def counting(self, what: str, noun: str) -> Iterator[Callable[[int, int | None], None]]:
+        """Show the bar of `progress`; without a terminal, a line is written now and then."""
+        if self.as_json or self._err.is_terminal:
+            with self.progress(what, noun) as bar:
+                yield bar
+        else:
+            tell = _now_and_then(lambda line: self.remark(f"{what}: {line}"))
+            yield lambda done, total: tell(
+                f"{done:,} {noun}" if total is None else f"{done:,} of {total:,} {noun}"
+            )
 
     @contextmanager
     def telling(self, what: str) -> Iterator[Callable[[str], None]]:

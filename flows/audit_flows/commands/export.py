@@ -50,11 +50,11 @@ def run(args: argparse.Namespace) -> int:
     chosen = args.format or _format_of(output)
     with Workplace.of(args) as place:
         _ = place.redis_url  # an embedded Redis is started where no other is named
-        with place.terminal.telling("exporting") as tell:
+        with place.terminal.counting("exporting", "entries") as counted:
             report = run_flow(
                 "export",
                 place.settings,
-                on_line=tell,
+                on_progress=counted,
                 query=query,
                 format=chosen,
                 start_date=start,

@@ -167,8 +167,22 @@ def _row(hold: LegalHold) -> tuple[str, ...]:
 
 def _filters(hold: LegalHold) -> str:
     asked = hold.query.as_dict()
-    told = (f"{k} {' or '.join(v) if isinstance(v, list) else v}" for k, v in asked.items())
+    told = [f"{key} {_either(asked[key])}" for key in asked if key not in ("start", "end")]
+    start, end = asked.get("start"), asked.get("end")
+    told += [f"from {_moment(start)}"] if start else []
+    told += [f"until {_moment(end)}"] if end else []
     return ", ".join(told) or "everything"
+
+
+def _either(words: Any) -> str:
+    return " or ".join(words) if isinstance(words, list) else str(words)
+
+
+def _moment(text: str) -> str:
+    """Return a bound of a span as it was given: a whole day as the day."""
+    for edge in ("T00:00:00+00:00", "T23:59:59.999999+00:00"):
+        text = text.removesuffix(edge)
+    return text.removesuffix("+00:00")
 
 
 def _covered(entries: int) -> str:
@@ -188,5 +202,5 @@ def _action(actions: Any, name: str, told: str, act: Any) -> argparse.ArgumentPa
 def _add_told(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", required=True, metavar="TEXT", help="why; it stays for good")
     parser.add_argument(
-        "--by", default=system_user(), metavar="NAME", help="who decided; default: the system's user"
+        "--by", default=system_user(), metavar="NAME", help="who decides; default: this user"
     )

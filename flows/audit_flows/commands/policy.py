@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  claude-audit policy                              what is kept for how long, and from when it is due
+  claude-audit policy                              what is kept for how long
   claude-audit policy --check draft.toml           is this file sound? before it takes effect
   claude-audit policy --type decision --swarm red --at 2024-02-29
                                                    what applies to such an entry, to the day

@@ -22,9 +22,10 @@ from audit_storage.export.chronicle import read_chronicle
 from audit_storage.export.formats import FORMATS, check_format
 from audit_storage.export.manifest import Manifest, manifest_path, write_manifest
 from audit_storage.lake.lake import Lake
+from audit_storage.layout import span_of_day
 from audit_storage.read_ahead import read_ahead
 from claude_max_audit.hot.store import HotStore
-from claude_max_audit.query import Query
+from claude_max_audit.query import Query, Span
 
 Progress = Callable[[int], None]
 """Is told the number of rows written so far, now and then."""
@@ -87,6 +88,21 @@ def export_trail(
         _check_place(path, overwrite=overwrite)
         sweep_partials(path.parent)
         return _write(lake, hot, query, format, path, started, overwrite, progress)
+
+
+def expected_rows(lake: Lake, hot: HotStore | None, query: Query) -> int:
+    """Return about how many rows an export will have: for a bar, quick and not exact.
+
+    Late entries of a day that the lake holds already are not counted.
+    """
+    rows = lake.count_matches(query)
+    if hot is not None:
+        archived = lake.days()
+        for day in (day for day in hot.days() if day not in archived):
+            of_day = span_of_day(day)
+            start, end = max(query.span.start, of_day.start), min(query.span.end, of_day.end)
+            rows += hot.count(query.within(Span(start, end))) if start <= end else 0
+    return rows
 
 
 def default_name(query: Query, format: str, at: datetime) -> str:
