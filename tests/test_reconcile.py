@@ -12,6 +12,7 @@ from audit_quality.reconcile import NAMED_IDS, DayTally, reconcile
 from audit_storage.archive.archive import archive_closed_days
 from audit_storage.archive.quarantine import Quarantine
 from audit_storage.index.index import EntryIndex
+from audit_storage.index.refill import refill_month
 from audit_storage.lake.lake import Lake
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.hot.keys import entry_key
@@ -210,3 +211,31 @@ def test_an_entry_in_quarantine_waits_for_no_archive(
     assert not any(tally.differences for tally in stores.compare().values())
     tally = reconcile(stores.lake, stores.hot, stores.index, NOW)[-1]
     assert tally.differences[0].entry_ids == (spoiled.entry_id,)
+
+
+def test_a_copy_in_redis_with_other_bytes_is_named(
+    stores: Stores, entries: list[AuditEntry], redis_server: RedisServer
+) -> None:
+    """Whoever can write to Redis changes what recent searches answer; a thorough look sees it."""
+    changed = entries[3]
+    text = changed.to_json().replace(changed.agent_id, "somebody else")
+    redis_server.client().hset(entry_key(changed.entry_id), "json", text)
+    assert not any(tally.differences for tally in stores.compare(thorough=False).values())
+    told, named = only(stores.compare())
+    assert named == ids([changed])
+    assert "Redis holds 1 entries with other bytes than the lake" in told
+
+
+def test_vectors_without_words_are_named_and_a_rebuilt_month_has_none(
+    stores: Stores, entries: list[AuditEntry], make_entry: MakeEntry
+) -> None:
+    stray = make_entry(timestamp=YESTERDAY + timedelta(hours=7))
+    stores.index.add([stray])
+    month = f"{stray.timestamp:%Y-%m}"
+    stores.index._words.forget(month, [stray.entry_id])
+    told, named = only(stores.compare())
+    assert named == ids([stray])
+    assert f"1 vectors without words, `claude-audit reindex --month {month} --rebuild`" in told
+    stores.index.drop_month(month)
+    refill_month(stores.lake, stores.index, month)
+    assert not any(tally.differences for tally in stores.compare().values())

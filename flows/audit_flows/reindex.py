@@ -27,11 +27,11 @@ def reindex(
 ) -> dict[str, int]:
     """Bring what the index lacks, of one "YYYY-MM" month or of all; returns entries by month.
 
-    `rebuild` drops the month first and makes it anew. Raises `ValueError` for a month that the
-    lake does not hold, and what the stores raise.
+    `rebuild` drops the month first and makes it anew; one that the lake lacks stays away. Raises
+    `ValueError` for a month that the lake does not hold, and what the stores raise.
     """
     with job_run(JOB, load_settings()) as run:
-        added = {one: index_month(one, rebuild) for one in _months(month)}
+        added = {one: index_month(one, rebuild) for one in _months(month, rebuild)}
         total = sum(added.values())
         run.record(rows=total, details={one: rows for one, rows in added.items() if rows})
         name_run(f"{counted(total, 'entry')} in {counted(len(added), 'month')}")
@@ -54,11 +54,13 @@ def index_month(month: str, rebuild: bool) -> int:
         return added
 
 
-def _months(month: str | None) -> list[str]:
+def _months(month: str | None, rebuild: bool) -> list[str]:
+    """Return the months to bring up to the lake; those that it lacks only to be dropped."""
     with open_stores() as stores:
-        held = sorted({month_of(day) for day in stores.lake.days()})
+        held = {month_of(day) for day in stores.lake.days()}
+        held |= set(stores.index.counts()) if rebuild else set()
     if month is None:
-        return held
+        return sorted(held)
     if month not in held:
         raise ValueError(f"the lake holds no entries of {month}")
     return [month]

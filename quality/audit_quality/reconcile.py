@@ -1,8 +1,9 @@
 """Compares what the stores hold of each day: Redis, the lake, the index; names what differs.
 
-Looked at every night, and by hand. It compares ids, reads no entry and changes nothing: that the
-entries themselves are what they were is for `verify` to say. What an archive, a writer or a purge
-moves meanwhile may show as a difference; the next look tells.
+Looked at every night, and by hand. It changes nothing. At night it compares ids and reads no
+entry; by hand also the bytes of what both Redis and the lake hold. That the lake's entries are
+what they were is for `verify` to say. What an archive, a writer or a purge moves meanwhile may
+show as a difference; the next look tells.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from datetime import date, datetime, timedelta
 from typing import Protocol
 
 from audit_storage.layout import day_is_closed, month_of
+from claude_max_audit.entry import decode_entry, entry_hash_of
 from claude_max_audit.settings import HOT_STORAGE_DAYS
 
 NAMED_IDS = 20
@@ -62,6 +64,9 @@ class HotDays(Protocol):
     def day_ids(self, day: date) -> list[str]:
         """Return the ids of a day."""
 
+    def scan_day(self, day: date) -> Iterator[list[bytes]]:
+        """Return the full JSON of a day's entries, some at a time."""
+
 
 class LakeDays(Protocol):
     """What is asked of the lake; `Lake` is one."""
@@ -71,6 +76,9 @@ class LakeDays(Protocol):
 
     def day_ids(self, day: date) -> set[str]:
         """Return the ids of a day."""
+
+    def day_hashes(self, day: date) -> dict[str, str]:
+        """Return the `entry_hash` of a day's entries, by id."""
 
 
 class IndexedMonths(Protocol):
@@ -84,6 +92,9 @@ class IndexedMonths(Protocol):
 
     def missing(self, month: str, entry_ids: Collection[str]) -> set[str]:
         """Return those ids that a month lacks."""
+
+    def without_words(self, month: str) -> set[str]:
+        """Return the ids of which a month has a vector only."""
 
 
 def reconcile(
@@ -100,7 +111,8 @@ def reconcile(
 
     Redis may lack a day's archived entries once it ended `hot_days` before `now`; entries in
     quarantine wait for no archive. The index is asked for its ids in months whose number
-    differs from the lake's, and in every month if `thorough`. Raises what the stores raise
+    differs from the lake's, and in every month if `thorough`; then the bytes in Redis are compared
+    with the lake's hashes, too. Raises what the stores raise
     when they cannot be read.
     """
     archived = lake.days()
@@ -113,6 +125,8 @@ def reconcile(
         if hot is not None:
             expected = not day_is_closed(day, now - timedelta(days=hot_days))
             found = [*_hot_differences(lake, hot, day, expected, quarantined), *found]
+            if thorough and day in held and day in archived:
+                found += _changed(lake, hot, day)
         tallies.append(
             DayTally(
                 day=day,
@@ -137,6 +151,22 @@ def _hot_differences(
         yield from _named("Redis lost {:,} archived entries, the lake answers for them", gone)
 
 
+def _changed(lake: LakeDays, hot: HotDays, day: date) -> Iterator[Difference]:
+    """Compare the bytes of what both hold: those in Redis must give the hash in the lake."""
+    hashes = lake.day_hashes(day)
+    changed = set()
+    for texts in hot.scan_day(day):
+        for text in texts:
+            try:
+                entry = decode_entry(text)
+            except ValueError:
+                continue  # An unreadable one is among those that wait, or that Redis lost.
+            stored = hashes.get(entry.entry_id)
+            if stored is not None and entry_hash_of(entry.canonical_bytes()) != stored:
+                changed.add(entry.entry_id)
+    yield from _named("Redis holds {:,} entries with other bytes than the lake", changed)
+
+
 @dataclass(frozen=True, slots=True)
 class _IndexedDay:
     number: int
@@ -155,19 +185,25 @@ def _indexed(
         if thorough or counts.get(month, 0) != expected.get(month, 0):
             by_day = index.ids_by_day(month)
             days = {day for day in archived if month_of(day) == month} | set(by_day)
-            for day in sorted(days):
-                yield day, _indexed_day(lake, index, month, day, by_day.get(day, set()))
+            first = min(days, default=date.fromisoformat(f"{month}-01"))
+            # A vector does not tell its day: what only has one stands at the month's first.
+            stray = index.without_words(month)
+            for day in sorted(days | {first} if stray else days):
+                found = by_day.get(day, set())
+                yield day, _indexed_day(lake, index, day, found, stray if day == first else set())
 
 
 def _indexed_day(
-    lake: LakeDays, index: IndexedMonths, month: str, day: date, in_index: set[str]
+    lake: LakeDays, index: IndexedMonths, day: date, in_index: set[str], stray: set[str]
 ) -> _IndexedDay:
-    in_lake = lake.day_ids(day)
+    in_lake, month = lake.day_ids(day), month_of(day)
     lacking = index.missing(month, in_lake)
     foreign = in_index - in_lake
+    anew = f"`claude-audit reindex --month {month} --rebuild` makes the month anew"
     differences = (
         *_named("the index lacks {:,} entries, `claude-audit reindex` adds them", lacking),
-        *_named("the index has {:,} entries that the lake has not", foreign),
+        *_named("the index has {:,} entries that the lake has not, " + anew, foreign),
+        *_named("the index has {:,} vectors without words, " + anew, stray),
     )
     return _IndexedDay(len(in_lake) - len(lacking) + len(foreign), differences)
 

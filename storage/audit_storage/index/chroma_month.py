@@ -92,6 +92,14 @@ class ChromaMonth:
                 page = self._collection.get(include=["embeddings"], limit=_PAGE, offset=start)
                 yield page["ids"], np.asarray(page["embeddings"], np.float32)
 
+    def ids(self) -> set[str]:
+        """Return the ids of all vectors."""
+        with self._guarded():
+            found: set[str] = set()
+            for start in range(0, int(self._collection.count()), _PAGE):
+                found |= set(self._collection.get(include=[], limit=_PAGE, offset=start)["ids"])
+            return found
+
     def count(self) -> int:
         """Return the number of vectors."""
         with self._guarded():

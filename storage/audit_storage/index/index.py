@@ -168,6 +168,17 @@ class EntryIndex:
             days.setdefault(day, set()).add(entry_id)
         return days
 
+    def without_words(self, month: str) -> set[str]:
+        """Return the ids of which the month has a vector and no words; of a damaged one none."""
+        if self._embedder is None:
+            return set()
+        try:
+            ids = self._vectors.ids(month)
+            with self._words.reading(month) as table:
+                return ids - set(table.places_of(list(ids)))
+        except MonthDamagedError:
+            return set()
+
     def counts(self) -> dict[str, int]:
         """Return for each month how many entries are in by words and by meaning; damaged: 0."""
         months = {*self._words.months(), *(self._vectors.months() if self._embedder else ())}

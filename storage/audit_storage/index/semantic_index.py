@@ -81,6 +81,11 @@ class SemanticIndex:
         with self._reading(month) as chroma:
             return chroma.held(ids) if chroma is not None else set()
 
+    def ids(self, month: str) -> set[str]:
+        """Return the ids of all the month's vectors."""
+        with self._reading(month) as chroma:
+            return chroma.ids() if chroma is not None else set()
+
     def count(self, month: str) -> int:
         """Return the number of the month's vectors."""
         with self._reading(month) as chroma:

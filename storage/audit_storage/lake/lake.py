@@ -106,6 +106,10 @@ class Lake:
         """Return the ids of a UTC day's entries."""
         return self._ask(lambda view: view.day_ids(day))
 
+    def day_hashes(self, day: date) -> dict[str, str]:
+        """Return the `entry_hash` of a UTC day's entries, by id."""
+        return self._ask(lambda view: view.day_hashes(day))
+
     def existing(self, entry_ids: Collection[str]) -> set[str]:
         """Return those of `entry_ids` that the lake holds."""
         return self._ask(lambda view: view.existing(entry_ids))
