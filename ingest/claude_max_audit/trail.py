@@ -151,6 +151,7 @@ class Trail:
         if started:
             self._latency_ns += perf_counter_ns() - started
             self._latency_calls += 1
+            spool.timed = (self._latency_calls, self._latency_ns)
         return entry_id
 
     def commit_point(self) -> tuple[GroupCommit, int] | None:

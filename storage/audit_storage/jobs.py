@@ -58,6 +58,21 @@ class JobRecord:
     job_id: str = field(default_factory=lambda: str(uuid4()))
 
 
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """How a job stands: its newest run, and when the last one that succeeded ended (UTC).
+
+    The rows that a run left have the same `started_at`; one failed row makes the run failed.
+    """
+
+    job: str
+    started_at: datetime
+    ended_at: datetime
+    succeeded: bool
+    rows: int
+    succeeded_at: datetime | None
+
+
 class JobTable:
     """The table of runs at `{lake_uri}/jobs`."""
 
@@ -76,6 +91,20 @@ class JobTable:
             self._log.append(table, _table_of(records))
             self._log.tidy(table)
 
+    def states(self) -> list[JobState]:
+        """Return how every job that ever ran stands, from the few columns which tell that."""
+        table = self._log.open()
+        if table is None:
+            return []
+        return _states_of(
+            self._log.read(table, ["job", "started_at", "ended_at", "result", "rows"])
+        )
+
+    def version(self) -> int:
+        """Return the table's newest version, -1 while there is no table: it grows with each run."""
+        table = self._log.open()
+        return -1 if table is None else int(table.version())
+
     def history(self, job: str | None = None, limit: int = 100) -> list[JobRecord]:
         """Return the newest runs first, of one job or of all."""
         table = self._log.open()
@@ -86,6 +115,19 @@ class JobTable:
             rows = rows.filter(pl.col("job") == job)
         newest = rows.sort("started_at", "day", "job_id", descending=True).head(limit)
         return [_record_of(row) for row in newest.to_dicts()]
+
+
+def _states_of(rows: pl.DataFrame) -> list[JobState]:
+    """Group rows into runs, and runs by their job."""
+    succeeded = (pl.col("result") == "succeeded").all()
+    runs = rows.group_by("job", "started_at").agg(
+        pl.col("ended_at").max(), succeeded.alias("succeeded"), pl.col("rows").sum()
+    )
+    ended_well = pl.col("ended_at").filter("succeeded").max().alias("succeeded_at")
+    newest = runs.sort("ended_at", "started_at").group_by("job", maintain_order=True)
+    columns = ("started_at", "ended_at", "succeeded", "rows")
+    states = newest.agg(*(pl.col(name).last() for name in columns), ended_well).sort("job")
+    return [JobState(**row) for row in states.to_dicts()]
 
 
 def _table_of(records: Sequence[JobRecord]) -> pa.Table:

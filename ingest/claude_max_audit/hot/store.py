@@ -36,6 +36,7 @@ from claude_max_audit.hot.members import Member, Members, Window, chunks_of
 from claude_max_audit.hot.prune import HotPruner
 from claude_max_audit.hot.reader import HotReader
 from claude_max_audit.hot.release import HotRelease
+from claude_max_audit.hot.server import ServerFigures, server_figures
 from claude_max_audit.hot.stream import RedisStream
 from claude_max_audit.hot.view import View
 from claude_max_audit.query import Query, Span
@@ -339,6 +340,10 @@ class HotStore:
             ]
         )
         return HotFigures(sum(days.values()), agents, crossing, sum(minute), len(days))
+
+    def server(self) -> ServerFigures:
+        """What the server says of its memory; raises as `ping` does."""
+        return server_figures(self._link)
 
     def _reader(self, query: Query) -> HotReader:
         return HotReader(self._link, query, self._view())

@@ -61,6 +61,8 @@ class Spool:
         self.appended = 0
         self.confirmed = 0
         self.dropped = 0
+        self.timed = (0, 0)
+        """Calls that were timed, and the nanoseconds that they took together."""
         self._noted = Tally(0, 0, 0)
         self._synced = synced
         self._segments: deque[Segment] = deque()
@@ -92,7 +94,7 @@ class Spool:
         # Each number is looked at once, for it may change meanwhile: what is written first,
         # which is never more than what is appended.
         written, dropped, appended = self.confirmed, self.dropped, self.appended
-        return Tally(appended + dropped, written, dropped)
+        return Tally(appended + dropped, written, dropped, *self.timed)
 
     def note_tally(self) -> None:
         """Have the tally where others can read it, if it has changed."""

@@ -1,7 +1,8 @@
-"""A writer's tally, for whoever looks from outside: three numbers in its folder's lock file.
+"""A writer's tally, for whoever looks from outside: five numbers in its folder's lock file.
 
-Format: accepted, written, dropped, each u64 little-endian. The writer's thread notes them as
-it goes, so a living writer's are at most half a second old, and a killed one's stay.
+Format: accepted, written, dropped, timed, timed_ns, each u64 little-endian. The writer's thread
+notes them as it goes, so a living writer's are at most half a second old, and a killed one's
+stay. Folders that an older version of this library left have the first three only.
 """
 
 from __future__ import annotations
@@ -14,15 +15,21 @@ from typing import NamedTuple
 
 from claude_max_audit.spool.folder import LOCK_NAME
 
-_NUMBERS = struct.Struct("<QQQ")
+_NUMBERS = struct.Struct("<QQQQQ")
+_FIRST_THREE = struct.Struct("<QQQ")
 
 
 class Tally(NamedTuple):
-    """Of `accepted` calls, `written` are in the store, `dropped` nowhere, the rest spooled."""
+    """Of `accepted` calls, `written` are in the store, `dropped` nowhere, the rest spooled.
+
+    `timed` of them, a sample, took `timed_ns` nanoseconds together.
+    """
 
     accepted: int
     written: int
     dropped: int
+    timed: int = 0
+    timed_ns: int = 0
 
     @property
     def spooled(self) -> int:
@@ -39,4 +46,7 @@ def note_tally(lock_fd: int, tally: Tally) -> None:
 def tally_of(folder: Path) -> Tally:
     """A writer's numbers as they were noted last; zeros before that. Raises `OSError`."""
     data = (folder / LOCK_NAME).read_bytes()
-    return Tally(*_NUMBERS.unpack(data)) if len(data) == _NUMBERS.size else Tally(0, 0, 0)
+    for known in (_NUMBERS, _FIRST_THREE):
+        if len(data) == known.size:
+            return Tally(*known.unpack(data))
+    return Tally(0, 0, 0)

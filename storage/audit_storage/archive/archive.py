@@ -111,7 +111,7 @@ def pending_days(
     }
     if not held:
         return []
-    counts = lake.days()
+    counts = lake.days(held)
     complete = hot.complete_days(counts, now)
     bad = quarantine.counts() if complete else {}
     return sorted(

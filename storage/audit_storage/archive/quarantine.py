@@ -110,6 +110,11 @@ class Quarantine:
         rows = self._rows(["day"])
         return dict(sorted(rows.group_by("day").len().rows()))
 
+    def count(self) -> int:
+        """Return the number of all rejected entries, from the table's log."""
+        table = self._log.open()
+        return 0 if table is None else self._log.count(table)
+
     def list(self, day: date | None = None) -> list[Rejected]:
         """Return the rejected entries (of one day), oldest day first."""
         rows = self._rows(["day", "entry_id", "reason", "text", "at"])

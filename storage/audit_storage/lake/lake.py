@@ -98,9 +98,12 @@ class Lake:
         """Return the number of entries, from the log."""
         return self.view().count()
 
-    def days(self) -> dict[date, int]:
-        """Return the exact number of entries of each UTC day that has any, oldest first."""
-        return self._ask(LakeView.days)
+    def days(self, among: Collection[date] | None = None) -> dict[date, int]:
+        """Return the exact number of entries of each UTC day that has any, oldest first.
+
+        `among` narrows it to some days, and what is read to the files that may hold them.
+        """
+        return self._ask(lambda view: view.days(among))
 
     def day_ids(self, day: date) -> set[str]:
         """Return the ids of a UTC day's entries."""

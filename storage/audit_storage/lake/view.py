@@ -67,12 +67,18 @@ class LakeView:
         """Return the number of rows, from the log."""
         return sum(file.rows for file in self.files)
 
-    def days(self) -> dict[date, int]:
-        """Return the exact number of rows of each UTC day that has any, oldest first."""
+    def days(self, among: Collection[date] | None = None) -> dict[date, int]:
+        """Return the exact number of rows of each UTC day that has any, oldest first.
+
+        With `among`, of those days only, and files that hold none of them are not looked at.
+        """
         days: dict[date, int] = {}
         for file in self.files:
+            if among is not None and not _may_hold(file, among):
+                continue
             for day, rows in self._days_of(file).items():
-                days[day] = days.get(day, 0) + rows
+                if among is None or day in among:
+                    days[day] = days.get(day, 0) + rows
         return dict(sorted(days.items()))
 
     def day_ids(self, day: date) -> set[str]:
@@ -304,6 +310,10 @@ class LakeView:
         days = pl.col("timestamp").dt.date().alias("day")
         counted = self._collect(self.rows_of([file]).select(days).group_by("day").len())
         return dict(counted.rows())
+
+
+def _may_hold(file: LakeFile, days: Collection[date]) -> bool:
+    return any(file.start.date() <= day <= file.end.date() for day in days)
 
 
 def _filters_time_only(query: Query) -> bool:
