@@ -23,7 +23,9 @@ def auditor(settings: Settings) -> Iterator[ClaudeMaxAuditor]:
 
 
 async def alarm(
-    auditor: ClaudeMaxAuditor, ago: timedelta, severity: SecuritySeverity = SecuritySeverity.CRITICAL
+    auditor: ClaudeMaxAuditor,
+    ago: timedelta,
+    severity: SecuritySeverity = SecuritySeverity.CRITICAL,
 ) -> str:
     return await auditor.log_security_event(
         "worker", "auth_failure", severity, {"attempts": 3}, timestamp=datetime.now(UTC) - ago

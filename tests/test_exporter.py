@@ -34,6 +34,7 @@ from claude_max_audit.spool.tally import Tally
 from conftest import RedisServer
 from hot_trail import dump
 
+COMMAND = (sys.executable, "-W", "error", "-m", "audit_flows.cli")
 MakeEntry = Callable[..., AuditEntry]
 Page = dict[tuple[str, str], float]
 """Value by sample name and the value of its one label, "" without any."""
@@ -317,7 +318,7 @@ def test_the_command_serves_until_it_is_told_to_stop(
 ) -> None:
     place = {"AUDIT_HOME": str(settings.home), "AUDIT_REDIS_URL": str(settings.redis_url)}
     served = subprocess.Popen(
-        [sys.executable, "-Werror", "-m", "audit_flows.cli", *"metrics --serve --port 0".split()],
+        [*COMMAND, "metrics", "--serve", "--port", "0"],
         env={**os.environ, **place},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -31,3 +31,11 @@ def size(number: int) -> str:
 def days(first: date, last: date) -> str:
     """Return a span of days, or the one day: 2025-11-30 to 2025-12-02."""
     return str(first) if first == last else f"{first} to {last}"
+
+
+def age(seconds: float) -> str:
+    """Return a length of time in the one unit that tells it best: 12 s, 3 min, 5 h, 2 d."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length or (unit == "min" and seconds >= length):
+            return f"{seconds // length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

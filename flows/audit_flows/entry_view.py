@@ -22,7 +22,7 @@ SEVERITY_STYLES = {
     SecuritySeverity.HIGH: "red",
     SecuritySeverity.CRITICAL: "bold red",
 }
-_TYPE_STYLES = {
+TYPE_STYLES = {
     AuditEntryType.MESSAGE: "cyan",
     AuditEntryType.CONTEXT_ACCESS: "blue",
     AuditEntryType.DECISION: "magenta",
@@ -43,7 +43,7 @@ def in_list(entry: AuditEntry, width: int) -> Text:
     view = Text(no_wrap=True, overflow="ellipsis")
     view.append(f"{entry.timestamp:%Y-%m-%d %H:%M:%S}", style="bold")
     view.append("  ")
-    view.append(kind_of(entry), style=_TYPE_STYLES[entry.entry_type])
+    view.append(kind_of(entry), style=TYPE_STYLES[entry.entry_type])
     if entry.severity is not None:
         view.append(f" {entry.severity}", style=SEVERITY_STYLES[entry.severity])
     view.append("  " + printable(who(entry)))

@@ -66,6 +66,13 @@ class Workplace:
         return auditor
 
     @cached_property
+    def idle_auditor(self) -> ClaudeMaxAuditor:
+        """An auditor for looking only: where no Redis runs, none is started."""
+        auditor = ClaudeMaxAuditor(redis_url=self.settings.redis_url or self.embedded.url)
+        self._open.callback(auditor.sync.close)
+        return auditor
+
+    @cached_property
     def hot(self) -> HotStore:
         """Redis itself, past the auditor: to read back what is there."""
         hot = HotStore.connect(
