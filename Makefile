@@ -14,7 +14,7 @@ INPUT ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: help demo test fault lint bench clean lock
+.PHONY: help demo test fault lint bench screenshots clean lock
 
 help:
 	@echo 'make demo [INPUT=path]  the whole trail on a day of agent traffic (or on your own file)'
@@ -22,6 +22,7 @@ help:
 	@echo 'make fault              thousands of kills, cuts and failing disks; two hours'
 	@echo 'make lint               style, types and the direction of imports'
 	@echo 'make bench              every figure beside what it is measured against (BENCH_ARGS=--quick)'
+	@echo 'make screenshots        the pictures of docs/images anew, with the Chromium of this machine'
 	@echo 'make lock               requirements.lock and -bench.lock anew from pyproject.toml'
 	@echo 'make clean              everything that make has made, .venv included'
 
@@ -45,10 +46,13 @@ lint: $(STAMP)
 bench: $(BENCH_STAMP)
 	@$(BIN)/python bench/run.py $(BENCH_ARGS)
 
+screenshots: $(STAMP)
+	@$(BIN)/python tools/screenshots.py
+
 clean:
 	rm -rf $(VENV) dist build .demo bench/scratch
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find ingest storage quality flows tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+	find ingest storage quality flows tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The locks name the public registry's files, whatever this machine's pip is set to add; known
 # pins stay unless pyproject.toml no longer allows them (UPGRADE=--upgrade moves them all).

@@ -1,0 +1,92 @@
+"""Makes the pictures of docs/images anew: `make screenshots`.
+
+Each picture is a line of `PICTURES`: a page of Prefect's UI, or a command in a terminal. They are
+taken on a stage of generated entries (stage.py) by one browser (camera.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from camera import Camera, PictureError, typed
+from stage import ROOT, Stage, stage
+
+IMAGES = ROOT / "docs" / "images"
+
+COLUMNS = 112
+"""Of the terminals: wide enough for the view, and still readable in a page's column."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebPage:
+    """A page of a browser; it is taken when all of `shows` can be seen on it."""
+
+    name: str
+    url: Callable[[Stage], str]
+    shows: tuple[str, ...]
+
+    def take(self, made: Stage, camera: Camera, to: Path) -> None:
+        """Take it."""
+        camera.page(self.url(made), self.shows, to)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command of `claude-audit` and what it prints."""
+
+    name: str
+    arguments: tuple[str, ...]
+
+    def take(self, made: Stage, camera: Camera, to: Path) -> None:
+        """Take it."""
+        said = typed(self.arguments, made.environment, COLUMNS)
+        camera.terminal(said, COLUMNS, to)
+
+
+PICTURES: tuple[WebPage | Command, ...] = (
+    Command("watch", ("watch", "--once")),
+    Command("status", ("status",)),
+    Command("search", ("search", "--severity", "critical", "--limit", "5")),
+    WebPage("prefect-runs", lambda made: f"{made.ui}/runs", ("daily-archive",)),
+    WebPage(
+        "prefect-deployments",
+        lambda made: f"{made.ui}/deployments",
+        ("retention-purge", "At 02:00 AM"),
+    ),
+    WebPage(
+        "prefect-history",
+        lambda made: f"{made.ui}/artifacts/key/daily-archive",
+        ("newest run first",),
+    ),
+)
+"""Every picture, in the order in which they are taken."""
+
+
+def main() -> int:
+    """Take all pictures, or those that are named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    names = [picture.name for picture in PICTURES]
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}")
+    parser.add_argument("--to", type=Path, default=IMAGES, metavar="FOLDER")
+    args = parser.parse_args()
+    if unknown := set(args.names) - set(names):
+        parser.error(f"no such picture: {', '.join(sorted(unknown))}")
+    try:
+        with Camera() as camera, stage(lambda line: print(line, flush=True)) as made:
+            for picture in PICTURES:
+                if not args.names or picture.name in args.names:
+                    to = args.to / f"{picture.name}.png"
+                    picture.take(made, camera, to)
+                    print(f"{to.name}  {to.stat().st_size / 1000:.0f} kB", flush=True)
+    except PictureError as failed:
+        print(f"screenshots: {failed}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
