@@ -7,30 +7,21 @@ user sees. Every picture is a PNG of at most `MOST_BYTES`, or it is an error.
 
 from __future__ import annotations
 
-import fcntl
 import io
-import os
-import pty
 import shutil
-import struct
-import subprocess
-import sys
-import termios
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
 
 from playwright.sync_api import Page, Route, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from rich.console import Console
 from rich.terminal_theme import SVG_EXPORT_THEME
 from rich.text import Text
 
 MOST_BYTES = 200_000
 """Pictures are in the repository, and every clone pays for them."""
-
-PAGE_SIZE = (1280, 800)
-"""Of a browser's window: what fits beside text without being scaled to nothing."""
 
 WAIT_MS = 60_000
 """How long a page may take until what it should show is there."""
@@ -65,18 +56,21 @@ class PictureError(Exception):
 
 
 class Camera:
-    """Open it with `with`: one browser for all pictures."""
+    """Open it with `with`: one browser for all pictures.
 
-    def __enter__(self) -> Camera:
+    While it is open, playwright's event loop runs in this thread; run no flows in it meanwhile.
+    """
+
+    def __init__(self) -> None:
         found = next(filter(None, map(shutil.which, BROWSERS)), None)
         if found is None:
             raise PictureError(f"no browser found: install one of {', '.join(BROWSERS)}")
+        self._path = found
+
+    def __enter__(self) -> Camera:
         self._driver = sync_playwright().start()
-        self._browser = self._driver.chromium.launch(executable_path=found, args=ARGUMENTS)
-        width, height = PAGE_SIZE
-        self._context = self._browser.new_context(
-            viewport={"width": width, "height": height}, timezone_id="UTC", locale="en-GB"
-        )
+        self._browser = self._driver.chromium.launch(executable_path=self._path, args=ARGUMENTS)
+        self._context = self._browser.new_context(timezone_id="UTC", locale="en-GB")
         self._context.set_default_timeout(WAIT_MS)
         self._context.route("**/*", _only_from_here)
         return self
@@ -91,14 +85,18 @@ class Camera:
         self._browser.close()
         self._driver.stop()
 
-    def page(self, url: str, wait_for: Sequence[str], to: Path) -> None:
+    def page(self, url: str, wait_for: Sequence[str], size: tuple[int, int], to: Path) -> None:
         """Take a web page as soon as all of these texts can be seen on it."""
         page = self._context.new_page()
+        page.set_viewport_size({"width": size[0], "height": size[1]})
         try:
             page.goto(url)
             for text in wait_for:
                 page.get_by_text(text).first.wait_for(state="visible")
             _settle(page)
+        except PlaywrightTimeout as late:
+            raise PictureError(f"{to.name}: {text!r} was not seen at {url}") from late
+        else:
             _keep(page.screenshot(animations="disabled"), to)
         finally:
             page.close()
@@ -123,38 +121,6 @@ class Camera:
             _keep(page.locator("#window").screenshot(omit_background=True), to)
         finally:
             page.close()
-
-
-def typed(arguments: Sequence[str], environment: Mapping[str, str], columns: int) -> str:
-    """Run `claude-audit` in a terminal of so many columns; returns the prompt and what it said."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    command = subprocess.Popen(
-        [sys.executable, "-m", "audit_flows.cli", *arguments],
-        env={**environment, "TERM": "xterm-256color", "COLORTERM": "truecolor"},
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    told = b""
-    with open(ours, "rb", buffering=0) as terminal:
-        while data := _read(terminal):
-            told += data
-    command.wait()
-    said = told.decode().replace("\r\n", "\n").strip("\n")
-    return f"\x1b[1;32m$\x1b[0m \x1b[1mclaude-audit {' '.join(map(_quoted, arguments))}\x1b[0m\n{said}"
-
-
-def _read(terminal: io.FileIO) -> bytes:
-    try:
-        return terminal.read(65_536) or b""
-    except OSError:  # What Linux says when the command has gone.
-        return b""
-
-
-def _quoted(argument: str) -> str:
-    return f'"{argument}"' if " " in argument else argument
 
 
 def _only_from_here(route: Route) -> None:

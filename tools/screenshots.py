@@ -1,7 +1,8 @@
 """Makes the pictures of docs/images anew: `make screenshots`.
 
 Each picture is a line of `PICTURES`: a page of Prefect's UI, or a command in a terminal. They are
-taken on a stage of generated entries (stage.py) by one browser (camera.py).
+taken on a stage of generated entries (stage.py) by one browser (camera.py); terminals are
+shell.py's.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from camera import Camera, PictureError, typed
+from camera import Camera, PictureError
+from shell import Shell
 from stage import ROOT, Stage, stage
 
 IMAGES = ROOT / "docs" / "images"
 
-COLUMNS = 112
-"""Of the terminals: wide enough for the view, and still readable in a page's column."""
+COLUMNS, LINES = 112, 34
+"""Of the terminals: large enough for the view, and still readable in a page's column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,12 @@ class WebPage:
     name: str
     url: Callable[[Stage], str]
     shows: tuple[str, ...]
+    size: tuple[int, int] = (1280, 800)
+    """Of the browser's window: what a table needs to show all of its columns."""
 
     def take(self, made: Stage, camera: Camera, to: Path) -> None:
         """Take it."""
-        camera.page(self.url(made), self.shows, to)
+        camera.page(self.url(made), self.shows, self.size, to)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +47,40 @@ class Command:
 
     def take(self, made: Stage, camera: Camera, to: Path) -> None:
         """Take it."""
-        said = typed(self.arguments, made.environment, COLUMNS)
+        said = Shell(made.environment, COLUMNS, LINES).said(*self.arguments)
         camera.terminal(said, COLUMNS, to)
 
 
-PICTURES: tuple[WebPage | Command, ...] = (
-    Command("watch", ("watch", "--once")),
+@dataclass(frozen=True, slots=True)
+class LiveView:
+    """A command that draws a screen, after some frames of it with traffic."""
+
+    name: str
+    arguments: tuple[str, ...]
+    frames: int
+
+    def take(self, made: Stage, camera: Camera, to: Path) -> None:
+        """Take it."""
+        shell = Shell(made.environment, COLUMNS, LINES)
+        said = shell.shown(*self.arguments, frames=self.frames, between=made.traffic.some)
+        camera.terminal(said, COLUMNS, to)
+
+
+PICTURES: tuple[WebPage | Command | LiveView, ...] = (
+    LiveView("watch", ("watch", "--interval", "1"), frames=36),
     Command("status", ("status",)),
     Command("search", ("search", "--severity", "critical", "--limit", "5")),
-    WebPage("prefect-runs", lambda made: f"{made.ui}/runs", ("daily-archive",)),
+    WebPage("prefect-runs", lambda made: f"{made.ui}/runs", ("daily-archive",), (1280, 1240)),
     WebPage(
         "prefect-deployments",
         lambda made: f"{made.ui}/deployments",
         ("retention-purge", "At 02:00 AM"),
+        (1560, 620),
     ),
     WebPage(
         "prefect-history",
-        lambda made: f"{made.ui}/artifacts/key/daily-archive",
-        ("newest run first",),
+        lambda made: f"{made.ui}/artifacts/artifact/{made.artifact('daily-archive')}",
+        ("released",),
     ),
 )
 """Every picture, in the order in which they are taken."""
@@ -76,7 +96,8 @@ def main() -> int:
     if unknown := set(args.names) - set(names):
         parser.error(f"no such picture: {', '.join(sorted(unknown))}")
     try:
-        with Camera() as camera, stage(lambda line: print(line, flush=True)) as made:
+        camera = Camera()
+        with stage(lambda line: print(line, flush=True)) as made, camera:
             for picture in PICTURES:
                 if not args.names or picture.name in args.names:
                     to = args.to / f"{picture.name}.png"

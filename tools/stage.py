@@ -6,6 +6,8 @@ on a picture. It lives in a folder of its own and leaves nothing behind, no proc
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import socket
 import subprocess
@@ -27,6 +29,7 @@ from audit_flows.prefect_home import (
     prefect_environment,
 )
 from audit_flows.run_in_process import run_flow
+from audit_storage.jobs import JobTable
 from claude_max_audit import ClaudeMaxAuditor, SecuritySeverity
 from claude_max_audit.settings import Settings, load_settings
 
@@ -41,9 +44,14 @@ PATIENCE_SECONDS = 180.0
 
 MADE_UP = {"generated": True}
 
+# Made-up alarms are no news for whoever takes pictures.
+logging.getLogger("claude_max_audit.security").addHandler(logging.NullHandler())
+
 
 class Stage:
     """What the pictures are taken of."""
+
+    traffic: LiveTraffic
 
     def __init__(self, settings: Settings, api: str) -> None:
         self.settings = settings
@@ -54,6 +62,17 @@ class Stage:
             **audit_environment(settings),
             API_URL_VARIABLE: api,
         }
+
+    def artifact(self, key: str) -> str:
+        """Return the id of the newest artifact with this key."""
+        question = {"artifacts": {"key": {"any_": [key]}}}
+        asked = urllib.request.Request(
+            f"{self.ui}/api/artifacts/latest/filter",
+            json.dumps(question).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            return str(json.load(answer)[0]["latest_id"])
 
     def prefect(self, *arguments: str) -> None:
         """Run one of Prefect's commands in the checkout."""
@@ -87,9 +106,36 @@ def stage(told: Callable[[str], None]) -> Iterator[Stage]:
             with _prefect_server(settings) as made, _worker(made):
                 told(f"{len(days)} archives and one run of each other job")
                 _run_jobs(made, days)
-                yield made
+                made.traffic = LiveTraffic(settings)
+                try:
+                    yield made
+                finally:
+                    made.traffic.close()
         finally:
             redis.stop()
+
+
+class LiveTraffic:
+    """Entries that are logged while a picture is being taken: a swarm's last ones, as of now."""
+
+    def __init__(self, settings: Settings) -> None:
+        with environment(audit_environment(settings)):
+            self._auditor = ClaudeMaxAuditor(redis_url=settings.redis_url)
+        self._drafts = list(generate_swarm(datetime.now(UTC), seed=7, days=1, entries=2_000))
+        self._burst = 0
+
+    def some(self) -> None:
+        """Log some dozen entries; each time another number of them."""
+        self._burst += 1
+        for _ in range(8 + 17 * self._burst % 29):
+            given = self._drafts.pop().arguments()
+            del given["entry_id"]
+            self._auditor.sync.record(**{**given, "timestamp": datetime.now(UTC)})
+        self._auditor.sync.flush_all()
+
+    def close(self) -> None:
+        """End its writer."""
+        self._auditor.sync.close()
 
 
 def _fill(settings: Settings) -> list[datetime]:
@@ -158,10 +204,12 @@ def _run_jobs(made: Stage, days: list[datetime]) -> None:
     with environment({API_URL_VARIABLE: made.environment[API_URL_VARIABLE]}):
         for day in days:
             run_flow("daily-archive", made.settings, day=day.date())
-    made.prefect("deployment", "run", "data-quality/nightly", "--watch")
-    made.prefect("deployment", "run", "verify/weekly", "--watch")
-    made.prefect("deployment", "run", "retention-purge/nightly", "-p", "dry_run=true", "--watch")
-    made.prefect("deployment", "run", "export/adhoc", "-p", "swarm_id=swarm_research", "--watch")
+    made.prefect("deployment", "run", "data-quality/nightly")
+    made.prefect("deployment", "run", "verify/weekly")
+    made.prefect("deployment", "run", "retention-purge/nightly", "-p", "dry_run=true")
+    made.prefect("deployment", "run", "export/adhoc", "-p", "swarm_id=swarm_research")
+    jobs, wanted = JobTable(made.settings), {"data-quality", "verify", "retention-purge", "export"}
+    _until(lambda: wanted <= {state.job for state in jobs.states()}, "a run of each job")
 
 
 def _answers(url: str) -> bool:

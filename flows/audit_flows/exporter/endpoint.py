@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from audit_flows.exporter.figures import FIGURES, PREFIX, Figure, Sample
-from audit_flows.exporter.scrape import Scraper
+from audit_flows.exporter.scrape import DEADLINE_SECONDS, Scraper
 from audit_flows.exporter.sources import sources_of
 from claude_max_audit.settings import Settings
 
@@ -34,12 +34,18 @@ class MetricsEndpoint:
     """
 
     def __init__(
-        self, settings: Settings, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT
+        self,
+        settings: Settings,
+        host: str = DEFAULT_HOST,
+        port: int = DEFAULT_PORT,
+        *,
+        deadline_seconds: float = DEADLINE_SECONDS,
     ) -> None:
         self._host = host
         self._port = port
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(ScrapedFigures(Scraper(sources_of(settings))))
+        scraper = Scraper(sources_of(settings), deadline_seconds)
+        self._registry.register(ScrapedFigures(scraper))
 
     @property
     def url(self) -> str:

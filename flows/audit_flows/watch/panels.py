@@ -5,6 +5,7 @@ A panel whose store is away, or that asks somebody to look, has a border that sa
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 
 from rich.box import ROUNDED
@@ -188,7 +189,24 @@ def _entry(entry: AuditEntry, when: str, names: int, width: int) -> Iterable[Tex
         told = entry.message_type or entry.operation or _SHORT[entry.entry_type]
         yield Text(told, style=TYPE_STYLES[entry.entry_type])
     yield Text(one_line(who(entry), names))
-    yield Text(said(entry, width), style="dim" if entry.content is None else "")
+    yield _told(entry, width)
+
+
+def _told(entry: AuditEntry, width: int) -> Text:
+    """What was said, or what happened where nothing was said."""
+    if entry.content is not None:
+        return Text(said(entry, width))
+    facts = entry.metadata
+    match entry.entry_type:
+        case AuditEntryType.SECURITY_EVENT:
+            told = f"{facts.get('event_type', '')} {json.dumps(facts.get('details', {}))}"
+        case AuditEntryType.PERFORMANCE_METRIC:
+            told = " ".join(str(facts.get(name, "")) for name in ("metric_type", "value", "unit"))
+        case AuditEntryType.CONTEXT_ACCESS:
+            told = f"{size(entry.size_bytes)} of {entry.session_id or 'a session without a name'}"
+        case _:
+            return Text(said(entry, width), style="dim")
+    return Text(one_line(told, width), style="dim")
 
 
 def _large(number: str, unit: str) -> Text:
