@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from audit_storage.jobs import JobRecord, JobTable
+from audit_storage.jobs import JobRecord, JobState, JobTable
 from audit_storage.lake import delta_log
 from claude_max_audit.settings import Settings, load_settings
 
@@ -38,6 +38,8 @@ def test_no_runs_yet(settings: Settings) -> None:
     jobs = JobTable(settings)
     jobs.record()
     assert jobs.history() == []
+    assert jobs.states() == []
+    assert jobs.version() == -1
     assert not Path(settings.lake_uri).exists()
 
 
@@ -53,6 +55,28 @@ def test_records_come_back_as_they_were_newest_first(settings: Settings) -> None
     assert JobTable(settings).history("quality") == [failed]
     assert len(jobs.history()) == 4
     assert len({run.job_id for run in jobs.history()}) == 4
+
+
+def test_a_job_stands_as_its_newest_run_ended(settings: Settings) -> None:
+    jobs = JobTable(settings)
+    jobs.record(record(0), record(1))
+    two_days = START + timedelta(days=2)
+    of_one_run = {"job": "data-quality", "started_at": two_days}
+    ended = two_days + timedelta(seconds=9)
+    jobs.record(
+        JobRecord("data-quality", START, START, "succeeded", rows=1),
+        JobRecord(**of_one_run, ended_at=two_days, result="failed", rows=5, error="bad"),
+        JobRecord(**of_one_run, ended_at=ended, result="succeeded", rows=7),
+        JobRecord("verify", START, START, "failed", error="1 finding"),
+    )
+    archive, quality, verify = jobs.states()
+    newest = record(1)
+    assert archive == JobState(
+        "daily-archive", newest.started_at, newest.ended_at, True, 1001, newest.ended_at
+    )
+    assert quality == JobState("data-quality", two_days, ended, False, 12, START)
+    assert verify == JobState("verify", START, START, False, 0, None)
+    assert jobs.version() == JobTable(settings).version() > 0
 
 
 def test_many_small_files_are_joined_and_no_run_is_lost(

@@ -181,6 +181,9 @@ def test_days_and_ids(lake: Lake, trail: list[AuditEntry]) -> None:
     days = sorted({entry.day for entry in trail})
     assert lake.days() == {day: sum(e.day == day for e in trail) for day in days}
     assert list(lake.days()) == days
+    some = [days[1], date(1999, 1, 1)]
+    assert lake.days(some) == {days[1]: lake.days()[days[1]]}
+    assert lake.days([]) == {}
     for day in days:
         assert lake.day_ids(day) == {e.entry_id for e in trail if e.day == day}
     asked = [entry.entry_id for entry in trail[::9]]

@@ -29,6 +29,7 @@ def test_an_empty_quarantine_has_nothing_and_is_not_created(settings: Settings) 
     quarantine = Quarantine(settings)
     assert quarantine.list() == []
     assert quarantine.counts() == {}
+    assert quarantine.count() == 0
     assert quarantine.hashes(DAY) == set()
     assert quarantine.add(DAY, []) == 0
     assert not Path(settings.lake_uri).exists()
@@ -48,6 +49,7 @@ def test_the_same_bytes_of_a_day_are_kept_once(settings: Settings) -> None:
     quarantine = Quarantine(settings)
     assert quarantine.add(DAY, [rejected(b"a"), rejected(b"a"), rejected(b"b")]) == 2
     assert quarantine.add(DAY, [rejected(b"b"), rejected(b"c")]) == 1
+    assert quarantine.count() == sum(quarantine.counts().values()) == 3
     assert quarantine.add(DAY, [rejected(b"b"), rejected(b"c")]) == 0
     other = date(2025, 1, 2)
     assert quarantine.add(other, [rejected(b"a", other)]) == 1

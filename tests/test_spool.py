@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from claude_max_audit.spool.folder import adopt_folder, segments_in
 from claude_max_audit.spool.full import NEXT_IN_MEMORY
 from claude_max_audit.spool.segment import HEADER_BYTES, number_of, read_frames
 from claude_max_audit.spool.spool import Spool
+from claude_max_audit.spool.survey import survey_tallies
+from claude_max_audit.spool.tally import Tally, tally_of
 
 WRITER = "0123456789abcdef"
 
@@ -434,3 +437,23 @@ def test_a_damaged_segment_is_set_aside_and_its_whole_entries_are_carried(
     (kept,) = (tmp_path / "rejected").iterdir()
     assert kept.read_bytes() == bytes(data)
     assert "not a whole frame" in caplog.text
+
+
+def test_a_tally_tells_what_a_writer_noted_and_how_long_its_calls_took(tmp_path: Path) -> None:
+    spool = filled(tmp_path, 10)
+    spool.confirm(4)
+    spool.timed = (2, 9_000)
+    spool.note_tally()
+    (told,) = survey_tallies(tmp_path).values()
+    assert told.tally == Tally(10, 4, 0, 2, 9_000)
+    assert told.tally.spooled == 6
+    assert told.bytes == sum(path.stat().st_size for path in segments_in(spool.folder))
+    die(spool)
+    assert survey_tallies(tmp_path / "elsewhere") == {}
+
+
+def test_a_tally_of_an_older_version_has_three_numbers(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_bytes(struct.pack("<QQQ", 9, 7, 1))
+    assert tally_of(tmp_path) == Tally(9, 7, 1, 0, 0)
+    (tmp_path / "lock").write_bytes(b"")
+    assert tally_of(tmp_path) == Tally(0, 0, 0)
