@@ -61,12 +61,11 @@ def test_a_job_stands_as_its_newest_run_ended(settings: Settings) -> None:
     jobs = JobTable(settings)
     jobs.record(record(0), record(1))
     two_days = START + timedelta(days=2)
-    of_one_run = {"job": "data-quality", "started_at": two_days}
     ended = two_days + timedelta(seconds=9)
     jobs.record(
         JobRecord("data-quality", START, START, "succeeded", rows=1),
-        JobRecord(**of_one_run, ended_at=two_days, result="failed", rows=5, error="bad"),
-        JobRecord(**of_one_run, ended_at=ended, result="succeeded", rows=7),
+        JobRecord("data-quality", two_days, two_days, "failed", rows=5, error="bad"),
+        JobRecord("data-quality", two_days, ended, "succeeded", rows=7),
         JobRecord("verify", START, START, "failed", error="1 finding"),
     )
     archive, quality, verify = jobs.states()
