@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -44,6 +45,7 @@ class Window:
         self.process = process
         self.sent = ""
         self._terminal = terminal
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def wait_for(self, words: str, since: int = 0) -> str:
         """Read until the words stand on the screen; returns what came, without its colours."""
@@ -72,7 +74,7 @@ class Window:
             data = os.read(self._terminal, 65_536)
         except OSError:  # What Linux says when the other end is closed.
             return False
-        self.sent += data.decode(errors="replace")
+        self.sent += self._decoder.decode(data)
         return bool(data)
 
 

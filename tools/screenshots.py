@@ -81,6 +81,7 @@ PICTURES: tuple[WebPage | Command | LiveView, ...] = (
         "prefect-history",
         lambda made: f"{made.ui}/artifacts/artifact/{made.artifact('daily-archive')}",
         ("released",),
+        (1560, 760),
     ),
 )
 """Every picture, in the order in which they are taken."""

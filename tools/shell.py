@@ -11,7 +11,7 @@ import sys
 import termios
 from collections.abc import Callable, Mapping, Sequence
 
-_HOME = "\x1b[H"
+_HOME = b"\x1b[H"
 """Where each frame of a live view begins."""
 
 
@@ -42,10 +42,10 @@ class Shell:
         `between` is called after each frame, to have something happen that is seen.
         """
         terminal, command = self._start(arguments)
-        told = ""
+        told = b""
         seen = 0
         while data := _read(terminal):
-            told += data.decode(errors="replace")
+            told += data
             if (begun := told.count(_HOME)) > seen:
                 seen = begun
                 between()
@@ -53,7 +53,7 @@ class Shell:
                 os.write(terminal, b"q")
         os.close(terminal)
         command.wait()
-        return told.split(_HOME)[frames].replace("\r\n", "\n").strip("\n")
+        return told.split(_HOME)[frames].decode().replace("\r\n", "\n").strip("\n")
 
     def _start(self, arguments: Sequence[str]) -> tuple[int, subprocess.Popen[bytes]]:
         ours, theirs = pty.openpty()
