@@ -31,6 +31,8 @@ class Command(NamedTuple):
 
 COMMANDS: dict[str, Command] = {
     "demo": Command("demo", "see everything work, on your transcripts or a generated swarm"),
+    "up": Command("up", "start everything that one machine needs, with a UI; Ctrl-C ends it"),
+    "down": Command("down", "end what `up` started here"),
     "import": Command("import_", "read transcripts or event files into the trail"),
     "log": Command("log", "log one entry: message, access, decision, security or metric"),
     "search": Command("search", "find entries by agent, swarm, severity, time or meaning"),
@@ -38,6 +40,7 @@ COMMANDS: dict[str, Command] = {
     "export": Command("export", "write what fits to one file: jsonl, json, csv or parquet"),
     "status": Command("status", "what is where, what waits, when each job ran last"),
     "watch": Command("watch", "stores, jobs, alerts and newest entries, live in the terminal"),
+    "history": Command("history", "what each job did, and the last days at a glance"),
     "metrics": Command("metrics", "the trail's figures at this moment, or for Prometheus"),
     "archive": Command("archive", "bring every closed day from Redis to the lake"),
     "quality": Command("quality", "check archived days with Great Expectations"),
@@ -48,6 +51,7 @@ COMMANDS: dict[str, Command] = {
     "policy": Command("policy", "check the retention policy, and see what it says"),
     "quarantine": Command("quarantine", "list what could not be archived, with the reason"),
     "reindex": Command("reindex", "bring the index of words and meaning up to the lake"),
+    "deploy": Command("deploy", "deployments and automations onto a Prefect server"),
     "redis": Command("redis", "start, stop or locate the embedded Redis"),
 }
 """Every command, in the order of the help."""

@@ -15,17 +15,18 @@ from pydantic import Field
 
 from audit_flows.amounts import counted, days, size
 from audit_flows.job_run import (
-    ROOT_CHARACTERS,
     JobRun,
     begun,
     job_run,
     job_step,
     name_run,
 )
+from audit_flows.overview_grid import ROOT_CHARACTERS
 from audit_flows.parameters import ClosedDay
 from audit_flows.stores import Stores, open_stores
 from audit_storage.archive.archive import ArchiveReport, DayReport, archive_closed_days
 from audit_storage.archive.gaps import gaps_told
+from audit_storage.overview import NARROWED
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.settings import load_settings
 
@@ -45,13 +46,14 @@ def daily_archive(
     is not over, and what the stores raise.
     """
     with job_run(JOB, load_settings()) as run:
+        narrowed = day is not None or older_than_days > 0
         report = archive_days(day, older_than_days)
         if not report.days:
-            run.record(details={"found": "nothing to archive"})
+            run.record(details={"found": "nothing to archive", NARROWED: narrowed})
             print("nothing to archive: the lake holds every closed day that Redis has")
         if report.index_behind:
             lacking = [missed.isoformat() for missed in report.index_behind]
-            run.record(details={"index_lacks": lacking})
+            run.record(details={"index_lacks": lacking, NARROWED: narrowed})
             reason = next(one.index_error for one in report.days if one.index_error)
             print(f"the index lacks {', '.join(lacking)} until the job reindex ran: {reason}")
         name_run(_name(report))
@@ -62,6 +64,7 @@ def daily_archive(
 def archive_days(day: date | None, older_than_days: int) -> ArchiveReport:
     """Archive the days; each has its row in the job table before the next one begins."""
     now = datetime.now(UTC)
+    narrowed = day is not None or older_than_days > 0
     with open_stores() as stores:
         run = JobRun(JOB, stores.jobs)
         hot = stores.hot
@@ -75,7 +78,7 @@ def archive_days(day: date | None, older_than_days: int) -> ArchiveReport:
             older_than=now - timedelta(days=older_than_days),
             days=None if day is None else [day],
             index=_LateIndex(stores),
-            on_day=lambda report: _record(run, report),
+            on_day=lambda report: _record(run, report, narrowed),
         )
 
 
@@ -99,7 +102,7 @@ class _LateIndex:
             print(f"index: {counted(self._indexed + done, 'entry')} by words and by meaning")
 
 
-def _record(run: JobRun, report: DayReport) -> None:
+def _record(run: JobRun, report: DayReport, narrowed: bool) -> None:
     run.record(
         day=report.day,
         rows=report.archived,
@@ -113,6 +116,7 @@ def _record(run: JobRun, report: DayReport) -> None:
             "lake_version": report.version,
             "snapshot": report.snapshot,
             "gaps": [gap._asdict() for gap in report.gaps],
+            NARROWED: narrowed,
         },
     )
     root = f", root {report.merkle_root[:ROOT_CHARACTERS]}" if report.merkle_root else ""

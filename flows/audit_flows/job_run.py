@@ -2,7 +2,8 @@
 
 The job table is the evidence and is written first. Prefect's table artifact (one per job, the
 key is the job's name) is made anew from it after every run, newest run first, so the UI shows
-the whole history at a glance even when Prefect has forgotten the runs themselves.
+the whole history at a glance even when Prefect has forgotten the runs themselves. Beside it, the
+artifact `overview` shows the last days as a grid.
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ from datetime import UTC, date, datetime
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task, runtime, task
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 
 from audit_flows.amounts import size
+from audit_flows.job_note import note
+from audit_flows.links import FLOW_RUN, Links, file_of, plain
+from audit_flows.overview_grid import KEY, ROOT_CHARACTERS, markdown
 from audit_storage.jobs import JobRecord, JobTable
+from audit_storage.lake.lake import Lake
+from audit_storage.overview import overview
 from claude_max_audit.errors import TransientError, UnknownOutcomeError
 from claude_max_audit.settings import Settings
 
@@ -29,16 +35,8 @@ RETRY_SECONDS: list[float] = [10, 60, 300]
 HISTORY_ROWS = 400
 """Rows of the history in the UI: more than a year of nights."""
 
-ROOT_CHARACTERS = 12
-"""Characters of a Merkle root in the UI; all 64 would push other columns off the page."""
-
-NOTE_CHARACTERS = 120
-"""Longest note of a history row; the whole of it is in the job table and the run's log."""
-
-_NOT_NOTED = frozenset(
-    {"at_most", "checks", "files", "folder", "holds", "lake_version", "policy_sha256", "snapshot"}
-)
-"""Details that are for the job table only: they say nothing at a glance."""
+OVERVIEW_DAYS = 30
+"""Days of the grid in the UI: they fit one screen."""
 
 SUCCEEDED, FAILED = "succeeded", "failed"
 
@@ -105,19 +103,34 @@ class JobRun:
                 rows=rows,
                 bytes=bytes,
                 merkle_root=merkle_root,
-                details=details or {},
+                details={**(details or {}), **_own_run()},
                 error=error,
             )
         )
 
-    def publish(self) -> None:
-        """Make the job's history in Prefect anew from the job table."""
+    def publish(self, settings: Settings) -> None:
+        """Make the job's history and the overview in Prefect anew from the lake's tables."""
         create_table_artifact(
             key=self.job,
-            table=history_table(self._jobs.history(self.job, HISTORY_ROWS)),
-            description=f"Runs of `{self.job}`, newest first (times in UTC). "
-            "The evidence is the lake's `jobs` table.",
+            table=history_table(self._jobs.history(self.job, HISTORY_ROWS), Links(settings)),
+            description=f"Runs of `{self.job}`, newest first (times in UTC). The evidence is the "
+            f"lake's `jobs` table. All jobs: [{KEY}](/artifacts/key/{KEY}).",
         )
+        publish_overview(settings)
+
+
+def publish_overview(settings: Settings) -> None:
+    """Make the grid of the last days anew; a lake that cannot be read now fails no job."""
+    try:
+        days = overview(Lake(settings), JobTable(settings), datetime.now(UTC), OVERVIEW_DAYS)
+    except (TransientError, UnknownOutcomeError) as away:
+        print(f"the overview was not made: {away}")
+        return
+    create_markdown_artifact(
+        key=KEY,
+        markdown=markdown(days, Links(settings)),
+        description=f"The last {OVERVIEW_DAYS} days of the trail.",
+    )
 
 
 @contextmanager
@@ -133,30 +146,45 @@ def job_run(job: str, settings: Settings) -> Iterator[JobRun]:
     except Exception as error:
         try:
             run.record(error=f"{type(error).__name__}: {error}")
-            run.publish()
+            run.publish(settings)
             name_run(f"failed: {type(error).__name__}")
         except Exception as unrecorded:
             # The error itself must reach whoever runs the job, whatever its record does.
             error.add_note(f"and this run could not be recorded: {unrecorded}")
         raise
-    run.publish()
+    run.publish(settings)
 
 
-def history_table(records: list[JobRecord]) -> list[dict[str, str | int]]:
+def history_table(records: list[JobRecord], links: Links) -> list[dict[str, str | int]]:
     """Return the rows of the artifact; every value is short enough for a column."""
     return [
         {
-            "run": f"{record.started_at:%Y-%m-%d %H:%M:%S}",
+            "run": links.to_run(f"{record.started_at:%Y-%m-%d %H:%M:%S}", record.details),
             "day": record.day.isoformat() if record.day else "",
             "result": record.result,
             "entries": record.rows,
             "size": size(record.bytes) if record.bytes else "",
             "root": (record.merkle_root or "")[:ROOT_CHARACTERS],
             "seconds": f"{(record.ended_at - record.started_at).total_seconds():.1f}",
-            "note": _note(record),
+            "note": _linked_note(record, links),
         }
         for record in records
     ]
+
+
+def _linked_note(record: JobRecord, links: Links) -> str:
+    """Return the note, led by a link to the file that the run made."""
+    file = file_of(record.details)
+    if file is None:
+        return plain(note(record))
+    parts = (links.to_file(file.name, file), plain(note(record, without=frozenset({"file"}))))
+    return ", ".join(part for part in parts if part)
+
+
+def _own_run() -> dict[str, str]:
+    """Return the detail that names the run in Prefect, where there is one."""
+    run = runtime.flow_run.id
+    return {} if run is None else {FLOW_RUN: str(run)}
 
 
 def begun() -> str:
@@ -170,20 +198,3 @@ def name_run(name: str) -> None:
     if runtime.flow_run.id is not None:
         with get_client(sync_client=True) as client:
             client.update_flow_run(runtime.flow_run.id, name=name)
-
-
-def _note(record: JobRecord) -> str:
-    """Return the error's first line, or the details that say something."""
-    if record.error:
-        text = record.error.splitlines()[0]
-    else:
-        text = ", ".join(
-            f"{key.replace('_', ' ')}: {_plain(value)}"
-            for key, value in record.details.items()
-            if value and key not in _NOT_NOTED
-        )
-    return text if len(text) <= NOTE_CHARACTERS else text[: NOTE_CHARACTERS - 1] + "…"
-
-
-def _plain(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

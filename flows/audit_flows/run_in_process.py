@@ -23,6 +23,7 @@ from audit_flows.prefect_home import (
     environment,
     prefect_environment,
 )
+from audit_flows.supervisor.standing import standing
 from claude_max_audit.settings import Settings
 
 JOBS: dict[str, str] = {
@@ -32,6 +33,8 @@ JOBS: dict[str, str] = {
     "export": "audit_flows.export_job.export_job",
     "reindex": "audit_flows.reindex.reindex",
     "verify": "audit_flows.verify_job.verify_job",
+    "health": "audit_flows.health.health",
+    "alarm": "audit_flows.alarm.alarm",
 }
 """Job to flow. The job's name is the flow's name, its artifact's key and its rows' `job`."""
 
@@ -74,8 +77,9 @@ def run_flow(
 
 
 def _start_api(settings: Settings, stack: ExitStack) -> Callable[[], str]:
-    """Start the API beside us, if no other is named; returns what waits for its URL."""
-    named = os.environ.get(API_URL_VARIABLE)
+    """Start the API beside us, if none is named or up here; returns what waits for its URL."""
+    up = standing(settings.home)
+    named = os.environ.get(API_URL_VARIABLE) or (up.api_url if up and up.ready else None)
     if named:
         return lambda: named
     api = EphemeralApi(settings.prefect_dir, dict(os.environ))
