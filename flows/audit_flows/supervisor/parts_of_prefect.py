@@ -28,6 +28,10 @@ HEARTBEAT_SECONDS = 30
 KEEP_RUNS_DAYS = 400
 """Days that Prefect's own database keeps a run: as long as the UI's history reaches back."""
 
+RUNS_AT_ONCE = 4
+"""Runs that one machine's worker has at a time: each is a process with all of the platform. A long
+one leaves room for the night's others and for an alarm."""
+
 WORKER_ASKS_SECONDS = 5
 """Between two questions of the worker for runs; on one machine they cost nothing."""
 
@@ -72,9 +76,10 @@ def server_part(settings: Settings, port: int) -> ProcessPart:
 def worker_part(settings: Settings, port: int) -> ProcessPart:
     """Return the worker, which makes the pool if there is none."""
     arguments = ["worker", "start", "--pool", POOL, "--type", "process", "--name", WORKER]
+    arguments += ["--install-policy", "never", "--limit", str(RUNS_AT_ONCE)]
     return ProcessPart(
         "the worker",
-        [sys.executable, "-m", "prefect", *arguments, "--install-policy", "never"],
+        [sys.executable, "-m", "prefect", *arguments],
         environment_of(settings, port),
         settings.prefect_dir / "worker.log",
         lambda: worker_is_online(api_url(port)),
