@@ -8,6 +8,7 @@ emits an event for what somebody should look at. Only runs of our own jobs are e
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -217,9 +218,18 @@ def _marked(alarm: _Alarm, trigger: EventTrigger, actions: list[Any]) -> Automat
         trigger=trigger,
         actions=actions,
     )
-    definition = drawn.model_dump(mode="json", exclude={"trigger": {"id"}})
-    mark = hashlib.sha256(repr(definition).encode()).hexdigest()[:8]
-    # Validated anew from all its values: Prefect's update sends only what was set by hand.
-    return AutomationCore.model_validate(
-        drawn.model_dump(mode="json") | {"description": f"{alarm.why} [{mark}]"}
-    )
+    # Validated anew from all its values: Prefect's update sends only what was set by hand. It
+    # refuses an owner, which is not ours to name.
+    values = drawn.model_dump(mode="json", exclude={"owner_resource"})
+    values["description"] = f"{alarm.why} [{_mark(values)}]"
+    return AutomationCore.model_validate(values)
+
+
+def _mark(values: dict[str, Any]) -> str:
+    """Return a short hash of a definition, the same in every process: its sets have no order."""
+    trigger = {
+        name: sorted(value) if isinstance(value, list) else value
+        for name, value in values["trigger"].items()
+    }
+    text = json.dumps({**values, "trigger": trigger}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

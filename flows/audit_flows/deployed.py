@@ -8,22 +8,30 @@ own command, so that `prefect deploy --all` in a checkout does the very same. Ca
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.variables import Variable
 
 from audit_flows.automations import Thresholds, automations
+from audit_flows.run_in_process import JOBS
 from audit_flows.supervisor.parts_of_prefect import POOL
 from claude_max_audit.errors import TerminalError
 
 BLOCK_NAME = "audit-alarms"
 """The notification block, of whatever type, through which alarms are sent, if there is one."""
+
+MARK_VARIABLE = "claude_audit_deployed"
+"""Prefect variable that says which definition was registered last."""
 
 _DEFINITION = Path(__file__).with_name("prefect.yaml")
 _PREFECT = (sys.executable, "-m", "prefect", "--no-prompt")
@@ -54,11 +62,20 @@ def prefect_file() -> Path:
 def deploy(thresholds: Thresholds) -> Deployed:
     """Bring the server of `PREFECT_API_URL` up to date.
 
-    Raises `DeployFailedError`, and what Prefect's client raises for a server that is away.
+    Raises `DeployFailedError` with what the server said, or that it did not answer.
     """
+    try:
+        return _deploy(thresholds)
+    except httpx.HTTPError as failed:
+        raise DeployFailedError(f"the server did not take it: {failed}") from failed
+
+
+def _deploy(thresholds: Thresholds) -> Deployed:
     with get_client(sync_client=True) as client:
         _make_pool(client)
-        _deploy_all()
+        if not _is_deployed(client):
+            _deploy_all()
+            Variable.set(MARK_VARIABLE, _mark(), overwrite=True)
         block = _block(client)
         names = _automate(client, thresholds, block)
         flows = {flow.id: flow.name for flow in client.read_flows()}
@@ -73,6 +90,22 @@ def _make_pool(client: SyncPrefectClient) -> None:
         client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
     except ObjectAlreadyExists:
         return  # Perhaps of another type, for Docker or Kubernetes: that is for its owner to say.
+
+
+def _is_deployed(client: SyncPrefectClient) -> bool:
+    """Say whether this very definition was registered, and none of it was deleted since.
+
+    So what somebody paused in the UI stays paused until the definition changes.
+    """
+    deployed = {one.flow_id for one in client.read_deployments()}
+    jobs = {flow.name for flow in client.read_flows() if flow.id in deployed}
+    return set(JOBS) <= jobs and Variable.get(MARK_VARIABLE) == _mark()
+
+
+def _mark() -> str:
+    """Return what changes with the definition, and with the code whose parameters it offers."""
+    told = prefect_file().read_bytes() + version("claude-max-audit").encode()
+    return hashlib.sha256(told).hexdigest()
 
 
 def _deploy_all() -> None:
