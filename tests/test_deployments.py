@@ -133,12 +133,14 @@ SCHEDULES = {
     "retention-purge/nightly": "0 3 * * *",
     "data-quality/nightly": "0 4 * * *",
     "verify/weekly": "0 5 * * 0",
+    "health/regular": "*/15 * * * *",
 }
+ONE_AT_A_TIME = sorted({*SCHEDULES, "reindex/adhoc"} - {"health/regular"})
 
 
 def test_every_job_is_deployed_to_the_pool(deployed: Server) -> None:
     there = deployed.deployments()
-    assert set(there) == {*SCHEDULES, "export/adhoc", "reindex/adhoc"}
+    assert set(there) == {*SCHEDULES, "export/adhoc", "reindex/adhoc", "alarm/adhoc"}
     assert {one["work_pool_name"] for one in there.values()} == {"audit"}
 
 
@@ -149,11 +151,14 @@ def test_a_scheduled_job_has_its_runs(deployed: Server, name: str) -> None:
     [schedule] = [one["schedule"] for one in deployment["schedules"] if one["active"]]
     assert (schedule["cron"], schedule["timezone"]) == (SCHEDULES[name], "UTC")
     runs = until(lambda: deployed.scheduled(deployment), f"scheduled runs of {name}")
-    hour = SCHEDULES[name].split()[1]
-    assert {run["expected_start_time"][11:16] for run in runs} == {f"0{hour}:00"}
+    minute, hour, *_ = SCHEDULES[name].split()
+    if hour == "*":
+        assert {int(run["expected_start_time"][14:16]) % 15 for run in runs} == {0}
+    else:
+        assert {run["expected_start_time"][11:16] for run in runs} == {f"0{hour}:0{minute}"}
 
 
-@pytest.mark.parametrize("name", sorted({*SCHEDULES, "reindex/adhoc"}))
+@pytest.mark.parametrize("name", ONE_AT_A_TIME)
 def test_one_run_of_a_job_at_a_time_and_the_next_waits(deployed: Server, name: str) -> None:
     deployment = deployed.deployments()[name]
     assert deployment["global_concurrency_limit"]["limit"] == 1
@@ -172,6 +177,8 @@ def test_one_run_of_a_job_at_a_time_and_the_next_waits(deployed: Server, name: s
         ("export/adhoc", {"query": {"text_query": "x"}}),
         ("verify/weekly", {"day": "2025-13-01"}),
         ("reindex/adhoc", {"month": "2025-13"}),
+        ("health/regular", {"disk_free_percent": 101}),
+        ("alarm/adhoc", {"event_type": "Not One", "told": "x"}),
     ],
 )
 def test_the_server_refuses_parameters_before_a_run_exists(

@@ -1,7 +1,7 @@
-"""`claude-audit status`: what is where, what waits, and when each job ran last. Changes nothing.
+"""`claude-audit status`: what runs, what is where, what waits or is late. Changes nothing.
 
-Exit code 1 when somebody should look: a store that does not answer, entries that wait without
-a living writer, closed days that are not archived, a job whose last run failed.
+Exit code 1 when somebody should look: a store or server that does not answer, runs that are late,
+entries that wait without a living writer, closed days that are not archived, a job that failed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from audit_flows.amounts import count, counted, size
+from audit_flows.running import concerns_about, sizes, what_runs
 from audit_flows.terminal import fields, listing
 from audit_flows.workplace import Workplace
 from claude_max_audit.errors import AuditError
@@ -38,6 +39,8 @@ class Status:
     """What `status` found; `concerns` are the lines that ask somebody to look."""
 
     home: str
+    up: dict[str, Any] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
     redis: dict[str, Any] = field(default_factory=dict)
     spool: dict[str, Any] = field(default_factory=dict)
     lake: dict[str, Any] = field(default_factory=dict)
@@ -61,8 +64,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def look(place: Workplace, now: datetime) -> Status:
-    """Read everything; a store that does not answer is a concern, never a failure."""
-    status = Status(home=str(place.settings.home))
+    """Read everything; what does not answer is a concern, never a failure."""
+    settings = place.settings
+    status = Status(home=str(settings.home), up=what_runs(settings), sizes=sizes(settings))
+    status.concerns += concerns_about(status.up)
     redis_answers = _look_at_redis(place, status, now)
     _look_at_spool(place, status, redis_answers)
     try:
@@ -173,6 +178,8 @@ def _look_at_jobs(place: Workplace, status: Status) -> None:
     from audit_storage.jobs import JobTable
 
     history = JobTable(place.settings).history(limit=1_000_000)
+    sealed = next((record for record in history if record.merkle_root), None)
+    status.lake["newest_root"] = None if sealed is None else sealed.merkle_root
     for job in JOBS:
         newest = next((record for record in history if record.job == job), None)
         if newest is None:
@@ -196,10 +203,13 @@ def _show(place: Workplace, status: Status) -> None:
         fields(
             [
                 ("home", status.home),
+                ("up", _up_line(status.up)),
                 ("Redis", _redis_line(status.redis)),
                 ("spool", _spool_line(status.spool)),
                 *([("calls", _calls_line(status.spool))] if status.spool["writers"] else []),
                 ("lake", _lake_line(status.lake)),
+                ("newest root", status.lake.get("newest_root") or "none: nothing was archived"),
+                ("sizes", ", ".join(f"{name} {size(held)}" for name, held in status.sizes.items())),
             ]
         )
     )
@@ -218,6 +228,16 @@ def _show(place: Workplace, status: Status) -> None:
         place.terminal.show(Text(f"! {concern}", style="yellow"))
     if not status.concerns:
         place.terminal.show(Text("nothing asks for attention", style="green"))
+
+
+def _up_line(up: dict[str, Any]) -> str:
+    if not up:
+        return "nothing; `claude-audit up` starts everything"
+    worker = "a worker" if up["worker"] else "no worker"
+    return (
+        f"{up['ui_url']} since {up['since'][:16].replace('T', ' ')}, {worker}, "
+        f"{counted(up['running'], 'run')} at work, {up['late']} late (process {up['pid']})"
+    )
 
 
 def _redis_line(redis: dict[str, Any]) -> str:
