@@ -88,6 +88,12 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(wheel: Path) -> None
     assert any(name.endswith("/licenses/LICENSE") for name in names)
 
 
+def test_the_wheel_brings_the_definition_of_the_deployments(wheel: Path) -> None:
+    """`claude-audit up` registers it where there is no checkout."""
+    shipped = zipfile.ZipFile(wheel).read("audit_flows/prefect.yaml")
+    assert shipped == (ROOT / "prefect.yaml").read_bytes()
+
+
 def test_the_base_install_needs_redis_and_msgspec_only(project: dict[str, Any]) -> None:
     assert {Requirement(line).name for line in project["dependencies"]} == {"redis", "msgspec"}
 

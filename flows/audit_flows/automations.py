@@ -71,19 +71,20 @@ def automations(
     `block` is the id of the notification block, or None: then nothing is sent anywhere.
     """
 
-    def made(
-        alarm: _Alarm, trigger: EventTrigger, *first: ChangeFlowRunState
-    ) -> AutomationCore:
-        actions = [*first, _log(alarm, alarm_deployment)]
+    def made(alarm: _Alarm, trigger: EventTrigger) -> AutomationCore:
+        actions: list[Any] = [_log(alarm, alarm_deployment)]
         if block is not None:
             actions.append(_notification(alarm, block))
-        return _marked(alarm, trigger, actions)
+        return _marked(alarm.event_type.replace("_", " "), alarm.why, trigger, actions)
 
     return [
         made(_ARCHIVE_LATE, _told_by_health("archive_late", thresholds)),
-        made(_QUALITY_FAILED, _failed("data-quality")),
-        made(_JOB_FAILED, _failed(*sorted(set(JOBS) - {"data-quality", "alarm"}))),
-        made(_RUN_DEAD, _dead(thresholds), _CRASH),
+        made(_QUALITY_FAILED, _ended("Failed", "data-quality")),
+        made(_JOB_FAILED, _ended("Failed", *sorted(set(JOBS) - {"data-quality", "alarm"}))),
+        # Two, because a short run's sign of life may be heard after its end: then there is
+        # nothing to end, and nobody must be told.
+        _marked(_RUN_SILENT, _WHY_SILENT, _silent_run(thresholds), [_CRASH]),
+        made(_RUN_DEAD, _ended("Crashed", *sorted(set(JOBS) - {"alarm"}))),
         made(_HEALTH_SILENT, _silent(thresholds)),
         made(_DISK, _told_by_health("disk_nearly_full", thresholds)),
         made(_REDIS, _told_by_health("redis_nearly_full", thresholds)),
@@ -108,12 +109,16 @@ _QUALITY_FAILED = _Alarm(
 _JOB_FAILED = _Alarm(
     "job_failed", "high", "A job of the trail failed.", _RUN_NAME, _RUN_ID
 )
+_RUN_SILENT = "run silent"
+_WHY_SILENT = (
+    "A run gives no sign of life: its process is gone, or its machine. It is ended as Crashed, so "
+    "that the next one need not wait for it. One that has ended already is left as it is."
+)
 _RUN_DEAD = _Alarm(
     "run_dead",
     "medium",
-    "A run gives no sign of life: its process is gone, or its machine. It is ended as Crashed, "
-    "so that the next one need not wait for it.",
-    _RUN_NAME,
+    "A run's process is gone, or its machine. The next run takes up what it left.",
+    "{{ flow.name }}: {{ flow_run.name }}: {{ flow_run.state.message }}",
     _RUN_ID,
 )
 _HEALTH_SILENT = _Alarm(
@@ -149,9 +154,9 @@ def _told_by_health(alarm: str, thresholds: Thresholds) -> EventTrigger:
     )
 
 
-def _failed(*jobs: str) -> EventTrigger:
+def _ended(state: str, *jobs: str) -> EventTrigger:
     return EventTrigger(
-        expect={"prefect.flow-run.Failed"},
+        expect={f"prefect.flow-run.{state}"},
         match={"prefect.resource.id": "prefect.flow-run.*"},
         match_related=_of_flows(*jobs),
         for_each={"prefect.resource.id"},
@@ -161,7 +166,7 @@ def _failed(*jobs: str) -> EventTrigger:
     )
 
 
-def _dead(thresholds: Thresholds) -> EventTrigger:
+def _silent_run(thresholds: Thresholds) -> EventTrigger:
     """Fire for a run whose last sign of life is too long ago. Each one starts the wait anew."""
     return EventTrigger(
         after={_HEARTBEAT},
@@ -210,18 +215,20 @@ def _notification(alarm: _Alarm, block: str) -> SendNotification:
     )
 
 
-def _marked(alarm: _Alarm, trigger: EventTrigger, actions: list[Any]) -> AutomationCore:
+def _marked(
+    name: str, why: str, trigger: EventTrigger, actions: list[Any]
+) -> AutomationCore:
     """Return the automation; the mark at its description's end changes with its definition."""
     drawn = AutomationCore(
-        name=f"audit: {alarm.event_type.replace('_', ' ')}",
-        description=alarm.why,
+        name=f"audit: {name}",
+        description=why,
         trigger=trigger,
         actions=actions,
     )
     # Validated anew from all its values: Prefect's update sends only what was set by hand. It
     # refuses an owner, which is not ours to name.
     values = drawn.model_dump(mode="json", exclude={"owner_resource"})
-    values["description"] = f"{alarm.why} [{_mark(values)}]"
+    values["description"] = f"{why} [{_mark(values)}]"
     return AutomationCore.model_validate(values)
 
 
