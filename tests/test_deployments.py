@@ -165,6 +165,12 @@ def test_one_run_of_a_job_at_a_time_and_the_next_waits(deployed: Server, name: s
     assert deployment["concurrency_options"]["collision_strategy"] == "ENQUEUE"
 
 
+def test_a_health_check_that_finds_another_is_cancelled(deployed: Server) -> None:
+    deployment = deployed.deployments()["health/regular"]
+    assert deployment["global_concurrency_limit"]["limit"] == 1
+    assert deployment["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+
+
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [

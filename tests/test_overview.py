@@ -134,7 +134,7 @@ def test_a_run_that_prefect_knows_is_linked(settings: Settings) -> None:
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("[x](http://evil)", r"\[x\](http://evil)"), ("<b>", r"\<b\>"), ("a|b", r"a\|b")],
+    [("[x](http://evil)", r"\[x](http://evil)"), ("<b>", r"\<b>"), ("a|b", r"a\|b")],
 )
 def test_what_an_agent_wrote_stays_text_in_the_ui(text: str, shown: str) -> None:
     assert plain(text) == shown

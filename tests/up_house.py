@@ -157,6 +157,17 @@ class UpHouse:
         )
         return found
 
+    def looked(self, **limits: float) -> dict[str, Any]:
+        """Have a health check end; one that met a scheduled one was cancelled, and is repeated."""
+        found: dict[str, Any] = until(
+            lambda: one
+            if (one := self.ended(self.begin("health/regular", **limits)))["state_type"]
+            != "CANCELLED"
+            else None,
+            "a health check",
+        )
+        return found
+
     def artifact(self, key: str) -> Any:
         """Return the newest data of an artifact: rows of a table, or the text."""
         data = self.get(f"/artifacts/{key}/latest")["data"]

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import httpx
@@ -103,9 +102,11 @@ def _is_deployed(client: SyncPrefectClient) -> bool:
 
 
 def _mark() -> str:
-    """Return what changes with the definition, and with the code whose parameters it offers."""
-    told = prefect_file().read_bytes() + version("claude-max-audit").encode()
-    return hashlib.sha256(told).hexdigest()
+    """Return what changes with the definition, and with the flows whose parameters it offers."""
+    told = hashlib.sha256(prefect_file().read_bytes())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        told.update(source.read_bytes())
+    return told.hexdigest()
 
 
 def _deploy_all() -> None:
