@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from audit_flows.cli import main
 from audit_flows.supervisor import supervisor as supervising
 from audit_flows.supervisor.leftovers import end_leftovers, leftovers, mark
 from audit_flows.supervisor.part import ProcessPart
@@ -116,6 +118,33 @@ def test_leftovers_of_one_home_are_ended_and_those_of_another_are_not(tmp_path: 
         assert end_leftovers(theirs) == 1
         assert not leftovers(theirs)
     assert end_leftovers(ours) == 0
+
+
+def test_up_starts_nothing_when_the_redis_that_is_named_does_not_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = f"unix://{tmp_path}/gone.sock"
+    ports = ["--port", "0", "--files-port", "0"]
+    code = main(["--home", str(tmp_path / "home"), "--redis-url", gone, "up", *ports])
+    assert code == 1
+    assert f"{tmp_path}/gone.sock does not answer" in capsys.readouterr().err
+    assert leftovers(tmp_path / "home") == []
+    assert holder(tmp_path / "home") is None
+
+
+def test_a_port_that_is_taken_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code = main(["--home", str(tmp_path / "home"), "up", "--port", str(port)])
+    assert code == 2
+    assert f"port {port} is taken" in capsys.readouterr().err
+
+
+def test_nothing_is_down_where_nothing_was_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--home", str(tmp_path / "home"), "down"]) == 0
+    assert capsys.readouterr().out == "nothing was up\n"
 
 
 def test_one_is_up_in_a_home_at_a_time_and_a_dead_one_is_not_up(tmp_path: Path) -> None:

@@ -52,5 +52,5 @@ def file_of(details: Mapping[str, Any]) -> Path | None:
 
 
 def plain(text: str) -> str:
-    """Return text that makes no link, tag or cell: names and errors may hold what an agent wrote."""
+    """Return text that makes no link, tag or cell: it may hold what an agent wrote."""
     return "".join(f"\\{one}" if one in "\\[<|" else one for one in text)

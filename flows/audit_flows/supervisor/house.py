@@ -61,10 +61,13 @@ class House:
     def live(self, stop: Event, on_ready: Callable[[Standing], None]) -> None:
         """Bring everything up, keep it up until `stop` is set, and end it, whatever happens.
 
-        Raises `PartFailedError` for what does not come up at all.
+        Raises `PartFailedError` for what does not come up at all, and what a Redis that is named
+        and does not answer raises, before anything is started.
         """
         settings = self._place.settings
         settings.prefect_dir.mkdir(parents=True, exist_ok=True)
+        if settings.redis_url is not None:
+            self._place.hot.ping()
         if ended := end_leftovers(settings.home):
             self._tell(f"ended {ended} processes that a killed `up` had left behind")
         up = self._held.publish(self._standing())
