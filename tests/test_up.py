@@ -31,7 +31,7 @@ from claude_max_audit.entry import AuditEntry
 from claude_max_audit.hot.store import HotStore, Stamped
 from claude_max_audit.settings import load_settings
 from test_flow_jobs import spoil
-from up_house import Mailbox, UpHouse, chromium, until
+from up_house import DEAD_AFTER, Mailbox, UpHouse, chromium, until
 
 MakeEntry = Callable[..., AuditEntry]
 
@@ -55,7 +55,7 @@ CHROMIUM = (
     "disable-background-networking",
     "disable-component-update",
 )
-A_DAY = 300
+A_DAY = 100
 """Entries of each day of the outage: enough that its archive is still at work when it is killed."""
 
 
@@ -64,7 +64,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UpHouse]:
     home = tmp_path_factory.mktemp("up") / "home"
     house = UpHouse(load_settings(environ={}, home=home, embedder="none"))
     try:
-        house.start()
+        house.start_detached()
         yield house
     finally:
         house.run("down")
@@ -94,12 +94,14 @@ def test_it_is_up_once_and_its_schedules_have_runs(house: UpHouse) -> None:
     assert again.returncode == 1
     assert f"already up in {house.settings.home}: {house.up.ui_url}" in again.stderr
 
-    told = house.log.read_text()
-    assert house.up.ui_url in told
-    assert house.up.api_url in told
+    assert house.up.ui_url in house.told
+    assert house.up.api_url in house.told
     assert httpx.get(house.up.ui_url).text.startswith("<!DOCTYPE html>")
     for name in SCHEDULED:
         until(partial(house.scheduled_runs, name), f"scheduled runs of {name}")
+    deployed = json.loads(house.run("deploy", "--json", "--dead-after", str(DEAD_AFTER)).stdout)
+    assert deployed["deployments"] == sorted(house.deployments())
+    assert deployed["notify"] is None
 
 
 def test_every_deployment_runs_and_the_artifacts_hold_the_numbers_of_the_lake(
@@ -243,16 +245,21 @@ def test_each_automation_fires_tells_people_and_writes_to_the_trail(
 
 
 def _tell(house: UpHouse, mailbox: Mailbox) -> None:
-    """Save the block that alarms are sent through, as somebody does in the UI, and deploy."""
-    house.python(
+    """Save the block that alarms are sent through, as somebody does in the UI, and deploy.
+
+    From then on a minute without a health check counts as silence.
+    """
+    told = house.python(
         "from prefect.blocks.notifications import CustomWebhookNotificationBlock as Webhook\n"
+        "from audit_flows.automations import Thresholds\n"
+        "from audit_flows.deployed import deploy\n"
         f"block = Webhook(name='tests', url={mailbox.url!r},\n"
         "    json_data={'subject': '{{subject}}', 'body': '{{body}}'})\n"
         "block.save('audit-alarms')\n"
+        f"thresholds = Thresholds(dead_after_seconds={DEAD_AFTER}, silent_seconds=60)\n"
+        "print(deploy(thresholds).notify)\n"
     )
-    told = house.run("deploy", "--dead-after", "45", "--json")
-    assert told.returncode == 0, told.stderr
-    assert json.loads(told.stdout)["notify"] == "custom-webhook/audit-alarms"
+    assert told == "custom-webhook/audit-alarms\n"
 
 
 def _subjects(mailbox: Mailbox) -> set[str]:
@@ -330,7 +337,7 @@ def _assert_whole(house: UpHouse, but: date) -> None:
 
 
 def test_what_dies_is_started_again(house: UpHouse) -> None:
-    servers = [one for one in house.processes() if "server" in one.cmdline()]
+    servers = [one for one in house.marked() if "server" in one.cmdline()]
     assert servers
     for process in servers:
         process.kill()
@@ -349,36 +356,29 @@ def _healthy(house: UpHouse) -> bool:
         return False
 
 
-def test_a_silent_worker_is_told(house: UpHouse) -> None:
-    """Nobody runs a health check within the shortest time that Prefect allows."""
-    house.python(
-        "from audit_flows.automations import Thresholds\n"
-        "from audit_flows.deployed import deploy\n"
-        "deploy(Thresholds(dead_after_seconds=45, silent_seconds=10))\n"
-    )
+def test_a_minute_without_a_health_check_was_told(house: UpHouse) -> None:
     until(lambda: "health_silent" in house.security_events(), "the event in the trail")
 
 
-def test_a_killed_up_is_cleaned_up_by_the_next_and_the_end_leaves_nothing(house: UpHouse) -> None:
-    assert house.process is not None
+def test_a_killed_up_is_cleaned_up_by_the_next_and_ctrl_c_leaves_nothing(house: UpHouse) -> None:
     left = {one.pid for one in house.processes()}
-    house.process.send_signal(signal.SIGKILL)
-    house.process.wait()
+    os.kill(house.up.pid, signal.SIGKILL)
     assert {one.pid for one in house.processes()} & left, "what a killed `up` leaves behind"
 
-    house.start()
+    up = house.start()
+    house.wait_until_ready()
     assert "that a killed `up` had left behind" in house.log.read_text()
-    house.process.send_signal(signal.SIGINT)
-    assert house.process.wait(100) == 0
+    up.send_signal(signal.SIGINT)
+    assert up.wait(100) == 0
     assert house.processes() == []
     assert house.run("down").stdout == "nothing was up\n"
 
 
-def test_down_ends_a_killed_up_s_processes(house: UpHouse) -> None:
-    detached = house.run("up", "--detach", "--port", "0", "--files-port", "0")
-    assert detached.returncode == 0, detached.stderr
-    os.kill(house.up.pid, signal.SIGKILL)
-    assert house.processes()
+def test_down_ends_what_a_killed_up_left_behind(house: UpHouse) -> None:
+    up = house.start()
+    until(lambda: any("server" in one.cmdline() for one in house.marked()), "its server")
+    up.kill()
+    up.wait()
 
     told = house.run("down").stdout
 

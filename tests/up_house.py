@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from claude_max_audit.hot.store import HotStore
 from claude_max_audit.query import parse_query
 from claude_max_audit.settings import Settings
 
+PORTS = ("--port", "0", "--files-port", "0")
+DEAD_AFTER = 40
 PATIENCE_SECONDS = 170.0
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
@@ -45,22 +48,33 @@ class UpHouse:
         clean = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
         self.environment = {**clean, **audit_environment(settings)}
         self.log = settings.home.parent / "up.out"
+        self.told = ""
         self.process: subprocess.Popen[bytes] | None = None
         self._deployments: dict[str, str] = {}
 
-    def start(self) -> Standing:
-        """Start it in the foreground and wait until it says that everything answers."""
+    def start_detached(self) -> None:
+        """Start it in the background; the command returns when everything answers."""
+        done = self.run("up", "--detach", *PORTS, "--dead-after", str(DEAD_AFTER))
+        assert done.returncode == 0, done.stderr
+        self.told = done.stdout
+        self.log = self.settings.prefect_dir / "up.log"
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start it in the foreground; returns at once."""
+        self.log = self.settings.home.parent / "up.out"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._program(), "up", "--port", "0", "--files-port", "0", "--dead-after", "45"],
+                [*self._program(), "up", *PORTS],
                 env=self.environment,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        until(self._is_ready, f"up; it said: {self.log.read_text()}")
-        self._deployments = {}
-        return self.up
+        return self.process
+
+    def wait_until_ready(self) -> None:
+        """Wait until what was started says that everything answers."""
+        until(self._is_ready, "everything answers")
 
     def _is_ready(self) -> bool:
         assert self.process is not None
@@ -182,10 +196,16 @@ class UpHouse:
             if one.info["status"] != psutil.STATUS_ZOMBIE
             and socket in " ".join(one.info["cmdline"] or [])
         ]
-        marked = [
-            one for one in leftovers(self.settings.home) if one.status() != psutil.STATUS_ZOMBIE
-        ]
-        return [*redis, *marked]
+        return [*redis, *self.marked()]
+
+    def marked(self) -> list[psutil.Process]:
+        """Return the living processes that `up` started, and theirs."""
+        found = []
+        for one in leftovers(self.settings.home):
+            with suppress(psutil.NoSuchProcess):
+                if one.status() != psutil.STATUS_ZOMBIE:
+                    found.append(one)
+        return found
 
     def of_the_worker(self) -> list[psutil.Process]:
         """Return the worker and the runs that it has started."""

@@ -32,7 +32,7 @@ RUNS_AT_ONCE = 4
 """Runs that one machine's worker has at a time: each is a process with all of the platform. A long
 one leaves room for the night's others and for an alarm."""
 
-WORKER_ASKS_SECONDS = 5
+WORKER_ASKS_SECONDS = 2
 """Between two questions of the worker for runs; on one machine they cost nothing."""
 
 
