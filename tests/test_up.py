@@ -296,6 +296,7 @@ def test_a_killed_run_is_ended_by_its_automation_and_the_outage_is_caught_up_in_
     for day in OUTAGE:
         keep(hot, entries_of(make_entry, day, A_DAY))
     before = Lake(house.settings).days()
+    healthy = house.begin_program(_LONG_RUN)
 
     killed = house.begin("daily-archive/nightly")
     until(lambda: len(Lake(house.settings).days()) > len(before), "the first day of the outage")
@@ -313,6 +314,12 @@ def test_a_killed_run_is_ended_by_its_automation_and_the_outage_is_caught_up_in_
     until(lambda: "No sign of life" in house.security_events().get("run_dead", ""), "the event")
     assert "the worker was killed by signal 9" in house.log.read_text()
 
+    told, complaints = healthy.communicate(timeout=170)
+    assert healthy.returncode == 0, complaints
+    states = house.get(f"/flow_run_states/?flow_run_id={told.strip()}")
+    in_order = sorted(states, key=lambda one: str(one["timestamp"]))
+    assert [one["type"] for one in in_order][-2:] == ["RUNNING", "COMPLETED"], "it was left alone"
+
     follower = house.ended(house.begin("daily-archive/nightly"))
     assert follower["state_type"] == "COMPLETED"
     assert Lake(house.settings).days() == {**before, **dict.fromkeys(OUTAGE, A_DAY)}
@@ -325,6 +332,20 @@ def test_a_killed_run_is_ended_by_its_automation_and_the_outage_is_caught_up_in_
     order = [one.day for one in reversed(taken) if one.day is not None]
     assert order == sorted(order)
     _assert_whole(house, but=FIRST_DAYS[0])
+
+
+_LONG_RUN = f"""
+import time
+from prefect import flow, runtime
+
+@flow(name="verify")
+def long_and_healthy():
+    time.sleep({DEAD_AFTER} * 2)
+    print(runtime.flow_run.id)
+
+long_and_healthy()
+"""
+"""A run of one of our jobs that works for longer than the silence after which one is ended."""
 
 
 def _assert_whole(house: UpHouse, but: date) -> None:

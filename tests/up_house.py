@@ -99,21 +99,27 @@ class UpHouse:
             timeout=PATIENCE_SECONDS,
         )
 
-    def python(self, program: str) -> str:
-        """Run a program with this server as Prefect's."""
-        done = subprocess.run(
+    def begin_program(self, program: str) -> subprocess.Popen[str]:
+        """Start a program with this server as Prefect's."""
+        return subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", program],
             env={
                 **self.environment,
                 **prefect_environment(self.settings),
                 "PREFECT_API_URL": self.up.api_url,
+                "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             },
             text=True,
-            capture_output=True,
-            timeout=PATIENCE_SECONDS,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+
+    def python(self, program: str) -> str:
+        """Run such a program to its end; returns what it printed."""
+        with self.begin_program(program) as running:
+            told, complaints = running.communicate(timeout=PATIENCE_SECONDS)
+        assert running.returncode == 0, complaints
+        return told
 
     def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """Post to the API; a database that is busy at this moment is asked again."""
