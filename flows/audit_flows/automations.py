@@ -155,10 +155,11 @@ def _told_by_health(alarm: str, thresholds: Thresholds) -> EventTrigger:
 
 
 def _ended(state: str, *jobs: str) -> EventTrigger:
+    """Fire for a run of a deployment. Of a command, somebody waits and sees it end."""
     return EventTrigger(
         expect={f"prefect.flow-run.{state}"},
         match={"prefect.resource.id": "prefect.flow-run.*"},
-        match_related=_of_flows(*jobs),
+        match_related=[_of_flows(*jobs), {"prefect.resource.role": "deployment"}],
         for_each={"prefect.resource.id"},
         posture=Posture.Reactive,
         threshold=1,
@@ -234,9 +235,7 @@ def _marked(
 
 def _mark(values: dict[str, Any]) -> str:
     """Return a short hash of a definition, the same in every process: its sets have no order."""
-    trigger = {
-        name: sorted(value) if isinstance(value, list) else value
-        for name, value in values["trigger"].items()
-    }
+    sets = {name: sorted(values["trigger"][name]) for name in ("after", "expect", "for_each")}
+    trigger = {**values["trigger"], **sets}
     text = json.dumps({**values, "trigger": trigger}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
