@@ -24,7 +24,7 @@ from audit_storage.archive.quarantine import Quarantine, Rejected
 from audit_storage.export.export import export_trail
 from audit_storage.jobs import JobRecord, JobTable
 from audit_storage.lake.compaction import compact_closed_months
-from audit_storage.lake.delta_log import DeltaLog, file_system
+from audit_storage.lake.delta_log import file_system
 from audit_storage.lake.lake import Lake
 from audit_storage.lake.staged_file import PIECE_BYTES, store, sum_of
 from audit_storage.purge.holds import HoldBook
@@ -32,6 +32,7 @@ from audit_storage.purge.plan import plan_purge
 from audit_storage.purge.purge import execute_purge
 from audit_storage.purge.receipts import ReceiptBook
 from audit_storage.search.search import search_both
+from boundary import Step
 from claude_max_audit import ClaudeMaxAuditor
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.errors import LakeUnavailableError, LakeUnsafeError
@@ -40,7 +41,7 @@ from claude_max_audit.query import Query
 from claude_max_audit.settings import Settings, load_settings
 from cold_trail import stored, verified
 from conftest import EntryMaker
-from fault_table import STEPS, Case, be_killed, days_ago, run
+from fault_table import Case, days_ago, run, run_into
 from hot_trail import newest_first, stamped, varied_entries
 from s3_server import S3Server
 
@@ -297,9 +298,9 @@ def test_an_archive_that_is_killed_at_its_commit_is_finished_by_the_next(
 ) -> None:
     entries = [make_entry(timestamp=days_ago(day)) for day in (3, 3, 2)]
     hot.append_batch(stamped(entries))
-    step = STEPS["archive"].index((DeltaLog, "commit"))
+    step = Step("DeltaTable.create_write_transaction", "delta_log.DeltaLog.commit", 1)
     process = CONTEXT.Process(
-        target=be_killed, args=(Case("archive", step, fault), settings), daemon=True
+        target=run_into, args=(Case("archive", step, fault), settings), daemon=True
     )
     process.start()
     process.join(120)

@@ -91,7 +91,7 @@ def _counts(lake: Lake, first: date, last: date) -> dict[date, tuple[int, int]]:
     files = [file for file in view.files if file.touches(span)]
     if not files:
         return {}
-    holds = HoldBook(lake.settings, lake.storage_options).active()
+    holds = HoldBook(lake.settings).active()
     condition = held_by(holds)
     held = pl.lit(0, pl.UInt32) if condition is None else condition.sum()
     day = pl.col("timestamp").dt.date().alias("day")
