@@ -49,7 +49,12 @@ def figures(results: Results) -> list[Figure]:
         "hot_queries": _hot_queries,
         "entry_memory": _entry_memory,
         "redis_away": _redis_away,
+        "lake_bytes": _lake_bytes,
+        "lake_archive": _lake_archive,
         "lake_queries": _lake_queries,
+        "lake_commit": _lake_commit,
+        "lake_purge": _lake_purge,
+        "lake_export": _lake_export,
     }
     return [
         figure
@@ -74,6 +79,29 @@ def _throughput(result: Any) -> Iterator[Figure]:
         yield Figure(what, ratio, least, at_least=True)
 
 
+def _lake_bytes(result: Any) -> Iterator[Figure]:
+    wanted, size = result["wanted"], result["content_characters"]
+    for key, which in (
+        ("made", f"all with contents of {size} characters"),
+        ("api_like", f"contents of {size} characters where the library's calls have one"),
+    ):
+        taken = result[key]["bytes_an_entry"]
+        yield Figure(f"Lake: bytes an entry, {which}", taken, wanted["bytes_an_entry"], unit=" B")
+    if "real_part_of_json" in result:
+        what = "Lake: real events, as a part of their JSON lines"
+        yield Figure(what, result["real_part_of_json"], wanted["part_of_json"])
+
+
+def _lake_archive(result: Any) -> Iterator[Figure]:
+    wanted, found = result["wanted"], result["median"]
+    held = f"a day of {result['entries']:,}, Redis to lake"
+    rate = found["entries_per_second"]
+    what = f"Archive: {held}, entries a second"
+    yield Figure(what, rate, wanted["entries_per_second"], at_least=True)
+    peak = found["peak_mib"]
+    yield Figure(f"Archive: {held}, peak memory", peak, wanted["peak_mib"], unit=" MiB")
+
+
 def _lake_queries(result: Any) -> Iterator[Figure]:
     wanted = result["wanted"]
     held = f"at {result['entries']:,} entries of {result['days']:,} days"
@@ -82,10 +110,30 @@ def _lake_queries(result: Any) -> Iterator[Figure]:
         yield Figure(what, found["ratio"], wanted["ratio"])
     lookup = result["questions"]["one content hash, all years"]["ours_ms"]
     yield Figure(f"Lake {held}: one content hash", lookup, wanted["lookup_ms"], unit=" ms")
-    what = f"Lake {held}: bytes an entry of {result['content_bytes']} characters"
-    yield Figure(what, result["bytes_an_entry"], wanted["bytes_an_entry"], unit=" B")
-    what = "A day's commit at the end, as a part of one at the beginning"
-    yield Figure(what, result["commit_ratio"], wanted["commit_ratio"])
+
+
+def _lake_commit(result: Any) -> Iterator[Figure]:
+    what = (
+        f"A commit of {result['day_entries']:,} entries after {result['days']:,} days, "
+        "as a part of one at the beginning"
+    )
+    yield Figure(what, result["ratio"], result["wanted"])
+
+
+def _lake_purge(result: Any) -> Iterator[Figure]:
+    held = f"the oldest year out of {result['entries']:,}"
+    what = f"Purge: {held}, times the rewriting of what stays"
+    yield Figure(what, result["ratio"], result["wanted"]["ratio"])
+    what = f"Purge: {held}, bytes freed as a part of that year's"
+    yield Figure(what, result["freed_of_year"], result["wanted"]["freed_of_year"], at_least=True)
+
+
+def _lake_export(result: Any) -> Iterator[Figure]:
+    held = f"{result['entries']:,} entries to Parquet"
+    what = f"Export: {held}, speed as a part of a bare Polars sink"
+    yield Figure(what, result["speed_of_sink"], result["wanted"]["speed_of_sink"], at_least=True)
+    what = f"Export: {held}, peak memory"
+    yield Figure(what, result["peak_mib"], result["wanted"]["peak_mib"], unit=" MiB")
 
 
 def _loop_pause(result: Any) -> Iterator[Figure]:

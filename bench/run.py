@@ -7,7 +7,8 @@ told, the others run all the same, and the exit status says so.
 
 `AUDIT_BENCH_ENTRIES=1000000` makes the benches of queries and memory as large as the figures to
 reach ask for; by default they hold 100,000 entries. `AUDIT_BENCH_LAKE_ENTRIES=10000000` does so for
-the lake, over 2,557 days; by default it holds 200,000 over 256.
+the lake, over 2,557 days; by default it holds 200,000 over 256. `AUDIT_BENCH_LAKE` names a folder
+where that lake is made once and kept. `AUDIT_BENCH_DAY_ENTRIES=5000000` is the archive's large day.
 """
 
 from __future__ import annotations
@@ -37,7 +38,12 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "hot_queries": ("--entries", "20000", "--rounds", "8"),
     "entry_memory": ("--entries", "20000"),
     "compression": ("--entries", "2000", "--rounds", "1"),
+    "lake_bytes": ("--entries", "4000"),
+    "lake_archive": ("--entries", "5000", "--rounds", "1"),
     "lake_queries": ("--entries", "4000", "--days", "40", "--rounds", "2"),
+    "lake_commit": ("--entries", "4000", "--days", "40", "--rounds", "2"),
+    "lake_purge": ("--entries", "4000", "--days", "92", "--rounds", "1"),
+    "lake_export": ("--entries", "4000", "--days", "40", "--rounds", "1"),
 }
 """Benches in the order in which they run, with the arguments of a quick run."""
 

@@ -164,7 +164,8 @@ class SwarmYears:
         sizes = np.searchsorted(swarms, swarms, side="right")[at] - starts
         steps = 1 + (chance.random(count) * np.maximum(sizes - 1, 1)).astype(np.int64)
         near = starts + (at - starts + steps) % sizes
-        other = np.where(chance.random(count) < _CROSSING, chance.integers(len(there), size=count), near)
+        far = chance.integers(len(there), size=count)
+        other = np.where(chance.random(count) < _CROSSING, far, near)
         return pl.DataFrame(
             {
                 "agent_id": self._names[there][at],
@@ -274,9 +275,8 @@ def _sealed(frame: pl.DataFrame, chance: np.random.Generator) -> pa.Table:
         pl.col("metadata").str.extract('"event_type":"([^"]*)"').alias("event_type"),
         pl.col("metadata").str.extract('"decision_type":"([^"]*)"').alias("decision_type"),
     )  # fmt: skip
-    frame = frame.with_columns(
-        pl.concat_str(pl.lit("if://audit/"), "entry_type", pl.lit("/"), "entry_id").alias("citation")
-    )
+    citation = pl.concat_str(pl.lit("if://audit/"), "entry_type", pl.lit("/"), "entry_id")
+    frame = frame.with_columns(citation.alias("citation"))
     hashes = [sha256(line).hexdigest() for line in canonical(frame).cast(pl.Binary).to_list()]
     rows = frame.with_columns(pl.Series("entry_hash", hashes))
     schema = FILE_SCHEMA.remove(FILE_SCHEMA.get_field_index("snapshot"))

@@ -24,8 +24,8 @@ from audit_storage.archive.archive import (
 )
 from audit_storage.archive.quarantine import Quarantine
 from audit_storage.lake import transaction as lake_transaction
-from audit_storage.lake.lake import Lake
 from audit_storage.lake.canonical import canonical_of
+from audit_storage.lake.lake import Lake
 from audit_storage.lake.schema import entries_of
 from audit_storage.lake.transaction import LakeTransaction
 from audit_storage.layout import span_of_day

@@ -9,15 +9,27 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import polars as pl
 import pytest
 
 import bare_query
 import hot_queries
+import lake_commit
+import lake_export
+import lake_purge
+import lake_queries
 import publish
 import run
+import years_lake
+from audit_storage.archive.inspection import inspect
+from audit_storage.lake.schema import as_frame, entries_of
+from claude_max_audit.entry import with_entry_hash
 from claude_max_audit.hot.link import RedisLink
 from claude_max_audit.hot.store import HotStore
+from claude_max_audit.vocabulary import AuditEntryType
+from cold_trail import verified
 from figures import Figure
+from swarm_years import CONTENT_CHARACTERS, SwarmYears
 from traffic import CONTENT_BYTES, messages, traffic
 
 BENCH = Path(run.__file__).parent
@@ -64,6 +76,60 @@ def test_every_bench_is_a_program_that_tells_what_it_does(name: str) -> None:
     assert done.returncode == 0, done.stderr
     assert f"## {name}" in (BENCH / "README.md").read_text()
     assert done.stdout.startswith("usage: ")
+
+
+def test_the_years_of_a_seed_are_always_the_same_true_entries() -> None:
+    years, again = SwarmYears(30_000, 400), SwarmYears(30_000, 400)
+    day = years.day(200)
+    assert day.rows.equals(again.day(200).rows), "a day does not depend on those before it"
+    assert not day.rows.equals(SwarmYears(30_000, 400, seed=2).day(200).rows)
+    entries = [inspect(with_entry_hash(line), day.day).entry for line in day.lines()]
+    stored = entries_of(as_frame(day.of_snapshot("archive/x/1")))
+    assert entries == stored
+    assert {len(entry.content or "") for entry in entries} == {CONTENT_CHARACTERS}
+    assert {entry.entry_type for entry in entries} == set(AuditEntryType)
+    writers: dict[str, list[int]] = {}
+    for entry in entries:
+        writers.setdefault(entry.writer_id, []).append(entry.writer_seq)
+    assert all(seqs == list(range(1, len(seqs) + 1)) for seqs in writers.values())
+
+
+def test_the_years_have_their_rhythm_and_agents_come_and_go() -> None:
+    years = SwarmYears(40_000, 400)
+    days = list(years.each_day())
+    frame = pl.concat([as_frame(day.rows) for day in days])
+    assert frame.height == 40_000
+    assert frame["timestamp"].is_sorted()
+    weekdays = frame.group_by(pl.col("timestamp").dt.weekday()).len().sort("timestamp")["len"]
+    assert min(weekdays[:5]) > 1.5 * max(weekdays[5:])
+    first, last = (set(days[at].rows["agent_id"].to_pylist()) for at in (0, -1))
+    assert first - last
+    assert last - first
+    repeated = 1 - frame["content_hash"].n_unique() / frame.height
+    assert 0.05 < repeated < 0.2
+    assert 10 < (frame["retention"] == "permanent").sum() < 100
+
+
+def test_the_benches_of_the_lake_find_the_same_both_ways(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(years_lake, "_KEPT", str(tmp_path / "years"))
+    for bench in (years_lake, lake_commit, lake_export):
+        monkeypatch.setattr(bench, "SCRATCH", tmp_path)
+    questions = lake_queries.measure(1_000, 70, 1)["questions"]
+    assert isinstance(questions, dict)
+    assert all(found["entries"] for found in questions.values())
+    commit = lake_commit.measure(1_000, 70, 1)
+    assert commit["ratio"] > 0
+    purge = lake_purge.measure(1_000, 70, 1)
+    assert 0 < purge["rows"] < 1_000
+    assert purge["freed_of_year"] > 0
+    with years_lake.years_lake(1_000, 70) as years:
+        assert verified(years.open()).whole
+        for name in lake_export.WAYS:
+            assert lake_export.one_way(name, years.home, tmp_path)["rows"] == 1_000
+    with pytest.raises(SystemExit, match="name another folder"), years_lake.years_lake(1, 70):
+        pass
 
 
 def test_a_figure_knows_whether_it_is_reached() -> None:

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from audit_storage.lake import transaction as lake_transaction
+from audit_storage.lake.canonical import canonical_of
 from audit_storage.lake.delta_log import DeltaLog, OvertakenError
 from audit_storage.lake.lake import Lake
-from audit_storage.lake.canonical import canonical_of
 from audit_storage.lake.schema import entries_of
 from audit_storage.lake.transaction import LakeTransaction
 from claude_max_audit.entry import AuditEntry

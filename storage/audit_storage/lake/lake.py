@@ -194,7 +194,7 @@ class Lake:
         Raises `OvertakenError` when another commit came between.
         """
         with self.begin(f"compact/{month}") as transaction:
-            transaction.sort_together(MONTH_ROWS, MONTH_BYTES)
+            transaction.pack(MONTH_ROWS, MONTH_BYTES)
             files = files_to_join(transaction.view.files, month)
             for file in files:
                 for rows in transaction.read_rows(file):

@@ -25,7 +25,7 @@ from audit_storage.lake.delta_log import (
     answering,
     remove_action,
 )
-from audit_storage.lake.part import LakePart
+from audit_storage.lake.part import COMPRESSION_LEVEL, PACKED_LEVEL, LakePart
 from audit_storage.lake.plan import LakeFile
 from audit_storage.lake.schema import FILE_SCHEMA, as_frame, to_table
 from audit_storage.lake.view import LakeView
@@ -66,6 +66,7 @@ class LakeTransaction:
             self.app_version = (table.transaction_version(app) or 0) + 1
         self.rows = 0
         self._run_rows, self._run_bytes = RUN_ROWS, RUN_BYTES
+        self._content_level = COMPRESSION_LEVEL
         self._log = log
         self._table = table
         self._filesystem = log.filesystem()
@@ -117,9 +118,11 @@ class LakeTransaction:
         ):
             self._write_run(month)
 
-    def sort_together(self, rows: int, size: int) -> None:
-        """Let runs grow to so many rows or bytes, for a commit that has the memory for it."""
+    def pack(self, rows: int, size: int) -> None:
+        """Let runs grow to so many rows or bytes, and compress harder: for a commit that has the
+        memory and the time, because its files are kept for years."""
         self._run_rows, self._run_bytes = rows, size
+        self._content_level = PACKED_LEVEL
 
     def end_run(self, month: str, at_least: int) -> None:
         """Write what waits for a month as one sorted run, if it has `at_least` rows."""
@@ -255,7 +258,10 @@ class LakeTransaction:
             part = self._open.get(month)
             if part is None:
                 part = self._open[month] = LakePart(
-                    self._filesystem, month, local=self._log.is_local
+                    self._filesystem,
+                    month,
+                    local=self._log.is_local,
+                    content_level=self._content_level,
                 )
                 self._parts.append(part)
             part.write_run(run)

@@ -21,7 +21,7 @@ from audit_storage.lake.plan import (
     files_for_day,
     files_for_ids,
 )
-from audit_storage.lake.query import predicate, span_predicate
+from audit_storage.lake.query import predicate
 from audit_storage.lake.schema import FILE_SCHEMA, TRAIL_ORDER, as_frame, entries_of
 from audit_storage.layout import ONE_MICROSECOND, span_of_day
 from claude_max_audit.entry import AuditEntry
@@ -30,9 +30,6 @@ from claude_max_audit.results import Page
 
 SCAN_ROWS = 50_000
 """Rows in a frame of a scan: about 50 MB of ordinary entries."""
-
-STRETCH = 3
-"""Frames whose rows are read and sorted together: 150,000, as a month of 5,000 a day has."""
 
 FIRST_FILES = 2
 """Files of which the newest matches are read first: two months hold a page of most questions."""
@@ -161,8 +158,9 @@ class LakeView:
     ) -> Iterator[pl.DataFrame]:
         """Give all matches in frames of about `chunk` rows, oldest first, in trail order.
 
-        `condition` narrows the matches, `among` the files that are looked at. Only `STRETCH` frames,
-        and the times of one day, are in memory. Small days come several to a frame.
+        `condition` narrows the matches, `among` the files that are looked at. Only one frame,
+        and the times of one day, are in memory. Small days come several to a frame; a single
+        instant's rows are never split.
         """
         chosen = files_for(self.files if among is None else among, query)
         for span in self._stretches(chosen, query.span, chunk):
@@ -172,18 +170,15 @@ class LakeView:
     def _stretches(
         self, files: Sequence[LakeFile], within: Span, chunk: int
     ) -> Iterator[Span]:
-        """Cut a span into whole days that hold up to `STRETCH` times `chunk` rows together.
-
-        A month that is no larger is read at once: its days are mixed within its files, and each
-        further stretch would read them again."""
+        """Cut a span into days, and join small ones up to `chunk` rows: a file with many days
+        is then read a few times and not once for each."""
         counts: dict[date, int] = {}
         for file in files:
             for day, rows in self._days_of(file).items():
                 counts[day] = counts.get(day, 0) + rows
         first, last, rows = None, None, 0
         for day in [day for day in sorted(counts) if _overlap(span_of_day(day), within)]:
-            full = rows + counts[day] > STRETCH * chunk or (day.day == 1 and rows > chunk)
-            if first is None or last is None or full:
+            if first is None or last is None or rows + counts[day] > chunk:
                 if first is not None and last is not None:
                     yield _from_day_to_day(first, last, within)
                 first, rows = day, 0
@@ -200,16 +195,18 @@ class LakeView:
         self, files: Sequence[LakeFile], query: Query, chunk: int, condition: pl.Expr | None
     ) -> Iterator[pl.DataFrame]:
         one_day = query.span.start.date() == query.span.end.date()
-        if not one_day or sum(file.rows for file in files) <= STRETCH * chunk:
+        if not one_day or sum(file.rows for file in files) <= chunk:
             spans = [query.span]
         else:
-            spans = self._cut(files, query, STRETCH * chunk)
+            spans = self._cut(files, query, chunk)
         for span in spans:
             found = self._matches(files, query.within(span))
             if condition is not None:
                 found = found.filter(condition)
             frame = self._collect(found.select(FILE_SCHEMA.names)).sort(TRAIL_ORDER)
-            yield from _pieces(frame, chunk)
+            if frame.height:
+                yield frame
+            del frame  # whoever took it has it; the next one needs the room
 
     def _cut(self, files: Sequence[LakeFile], query: Query, rows: int) -> list[Span]:
         """Cut a span so that about `rows` matches fall into each piece."""
@@ -341,14 +338,6 @@ def _overlap(one: Span, other: Span) -> Span | None:
 def _from_day_to_day(first: date, last: date, within: Span) -> Span:
     start, end = span_of_day(first).start, span_of_day(last).end
     return Span(max(start, within.start), min(end, within.end))
-
-
-def _pieces(frame: pl.DataFrame, chunk: int) -> Iterator[pl.DataFrame]:
-    """Cut sorted rows into frames of at most `chunk`, all of one size but for a row."""
-    pieces = -(-frame.height // chunk)
-    for number in range(pieces):
-        start, end = frame.height * number // pieces, frame.height * (number + 1) // pieces
-        yield frame.slice(start, end - start)
 
 
 _NO_ROWS = as_frame(FILE_SCHEMA.empty_table())

@@ -19,10 +19,10 @@ import polars as pl
 import pyarrow as pa
 
 from audit_storage.archive.quarantine import Quarantine, Rejected
+from audit_storage.lake.canonical import canonical_of
 from audit_storage.lake.delta_log import OvertakenError, answering
 from audit_storage.lake.lake import Lake
 from audit_storage.lake.plan import LakeFile
-from audit_storage.lake.canonical import canonical_of
 from audit_storage.lake.schema import FILE_SCHEMA, as_frame
 from audit_storage.lake.transaction import LakeTransaction
 from audit_storage.lake.view import LakeView
@@ -56,6 +56,9 @@ __all__ = [
 
 LEAF_ROWS = 500_000
 """Leaf hashes kept in one commit: some 60 MB."""
+
+HASHED_ROWS = 150_000
+"""Rows hashed at once: a month of 5,000 a day, so that its file is read once."""
 
 FEW_ROWS = 20_000
 """Rows of a file that stay up to which they are read alone: some 20 MB."""
@@ -161,7 +164,7 @@ class _Removal:
     def _texts(self) -> Generator[tuple[pl.DataFrame, list[bytes]], None, None]:
         """Give what is kept of the entries that go, and the bytes that their leaves hash."""
         among = [file for file, _ in self.files]
-        for frame in self.view.scan(Query(), condition=self.due, among=among):
+        for frame in self.view.scan(Query(), HASHED_ROWS, condition=self.due, among=among):
             kept = frame.select("timestamp", "entry_id", "snapshot")
             yield kept, canonical_of(frame, LEAF_PREFIX)
 
