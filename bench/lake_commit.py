@@ -17,7 +17,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from audit_storage.lake.lake import Lake
@@ -38,12 +38,15 @@ def measure(entries: int, days: int, rounds: int) -> dict[str, Any]:
             lakes = {"first": Lake(load_settings(home=home)), "last": old.open()}
             numbers = {"first": 0, "last": days - 1}
             took: dict[str, list[float]] = {"first": [], "last": []}
+            used: dict[str, list[float]] = {"first": [], "last": []}
             opened: dict[str, list[float]] = {"first": [], "last": []}
             for number in range(rounds + 1):
                 made = SwarmYears(0, days, seed=2 + number)
                 for name, lake in sorted(lakes.items(), reverse=bool(number % 2)):
                     of_day = made.day(numbers[name], DAY_ENTRIES)
+                    began = process_time()
                     took[name].append(commit_day(lake, of_day))
+                    used[name].append(process_time() - began)
                     opened[name].append(_seconds(lake.fresh_view))
     finally:
         shutil.rmtree(home, ignore_errors=True)
@@ -58,6 +61,9 @@ def measure(entries: int, days: int, rounds: int) -> dict[str, Any]:
         "last_ms": round(last * 1000, 1),
         "opening_ms": {
             name: round(median(seconds[1:]) * 1000, 1) for name, seconds in opened.items()
+        },
+        "cpu_ms": {
+            name: round(median(seconds[1:]) * 1000, 1) for name, seconds in used.items()
         },
         "ratio": round(last / first, 3),
         "wanted": WANTED_RATIO,

@@ -7,7 +7,7 @@ item would have; a consumer that stops early closes the source.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
@@ -15,7 +15,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def read_ahead(items: Generator[T, None, None]) -> Generator[T, None, None]:
+def read_ahead(items: Iterator[T]) -> Generator[T, None, None]:
     """Give the items in their order; the next one is made while the caller has this one."""
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as aside:
         coming = aside.submit(next, items, None)
@@ -27,4 +27,5 @@ def read_ahead(items: Generator[T, None, None]) -> Generator[T, None, None]:
             # A generator cannot be closed while it runs; what it raises now nobody waits for.
             with suppress(BaseException):
                 coming.result()
-            items.close()
+            if isinstance(items, Generator):
+                items.close()

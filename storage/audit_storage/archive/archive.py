@@ -11,6 +11,7 @@ there, the day counts as archived all the same, and its bad hot copies expire wi
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import closing
 from dataclasses import replace
 from datetime import date, datetime
 from time import monotonic
@@ -28,6 +29,7 @@ from audit_storage.lake.schema import entries_of
 from audit_storage.lake.transaction import LakeTransaction, Snapshot
 from audit_storage.lake.view import LakeView
 from audit_storage.layout import archive_app, day_is_closed, span_of_day
+from audit_storage.read_ahead import read_ahead
 from claude_max_audit.entry import AuditEntry, entry_hash_of
 from claude_max_audit.hot.store import HotStore
 from claude_max_audit.query import Query
@@ -154,10 +156,12 @@ def _archive_once(
 ) -> DayReport:
     with lake.begin(archive_app(day)) as transaction:
         intake = Intake(day, now, transaction.view.day_hashes(day), lambda: hot.day_ids(day))
-        for texts in hot.scan_day(day):
-            transaction.add(intake.take(texts))
-            if progress is not None:
-                progress(day, intake.read, intake.listed)
+        # Redis answers for the next chunk while this one is checked.
+        with closing(read_ahead(hot.scan_day(day))) as chunks:
+            for texts in chunks:
+                transaction.add(intake.take(texts))
+                if progress is not None:
+                    progress(day, intake.read, intake.listed)
         # Killed up to here: Redis has everything, the lake nothing new, the next run starts over.
         quarantine.add(day, intake.rejected)
         # Killed here: the rejected are kept; the next run keeps them once and goes on.

@@ -7,7 +7,7 @@ nothing, and does not rely on the order in which the texts come.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
 
 import polars as pl
@@ -39,7 +39,7 @@ class Intake:
         self._list_ids = list_ids
         self._listed = set(list_ids())
         self._unclaimed = self._listed.copy()
-        self._leaves = [_leaves([])]
+        self._leaves = [_leaves([], [])]
 
     @property
     def listed(self) -> int:
@@ -62,7 +62,8 @@ class Intake:
 
     def take(self, texts: Iterable[bytes]) -> list[AuditEntry]:
         """Return the new good entries of a chunk."""
-        new, leaves = [], []
+        new: list[AuditEntry] = []
+        leaves: list[bytes] = []
         for text in texts:
             self.read += 1
             try:
@@ -73,11 +74,11 @@ class Intake:
                 self.rejected.append(one)
                 continue
             if is_new:
-                leaves.append((epoch_us(entry.timestamp), entry.entry_id, leaf_hash(canonical)))
+                leaves.append(leaf_hash(canonical))
                 new.append(entry)
             else:
                 self.already += 1
-        self._leaves.append(_leaves(leaves))
+        self._leaves.append(_leaves(new, leaves))
         return new
 
     def merkle_root(self) -> bytes:
@@ -105,6 +106,12 @@ class Intake:
             raise RejectedError("it is kept under the id of another entry")
 
 
-def _leaves(leaves: list[tuple[int, str, bytes]]) -> pl.DataFrame:
-    schema = {"timestamp": pl.Int64, "entry_id": pl.String, "leaf": pl.Binary}
-    return pl.DataFrame(leaves, schema=schema, orient="row")
+def _leaves(entries: Sequence[AuditEntry], leaves: Sequence[bytes]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "timestamp": [epoch_us(entry.timestamp) for entry in entries],
+            "entry_id": [entry.entry_id for entry in entries],
+            "leaf": leaves,
+        },
+        schema={"timestamp": pl.Int64, "entry_id": pl.String, "leaf": pl.Binary},
+    )
