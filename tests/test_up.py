@@ -35,7 +35,7 @@ from up_house import DEAD_AFTER, Mailbox, UpHouse, chromium, until
 
 MakeEntry = Callable[..., AuditEntry]
 
-pytestmark = pytest.mark.timeout(420)  # the first test has the set-up of all
+pytestmark = pytest.mark.timeout(600)  # the first test has the set-up of all
 
 SCHEDULED = (
     "daily-archive/nightly",
@@ -314,7 +314,7 @@ def test_a_killed_run_is_ended_by_its_automation_and_the_outage_is_caught_up_in_
     until(lambda: "No sign of life" in house.security_events().get("run_dead", ""), "the event")
     assert "the worker was killed by signal 9" in house.log.read_text()
 
-    told, complaints = healthy.communicate(timeout=170)
+    told, complaints = healthy.communicate(timeout=240)
     assert healthy.returncode == 0, complaints
     states = house.get(f"/flow_run_states/?flow_run_id={told.strip()}")
     in_order = sorted(states, key=lambda one: str(one["timestamp"]))

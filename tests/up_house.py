@@ -14,6 +14,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import psutil
@@ -27,7 +28,7 @@ from claude_max_audit.settings import Settings
 
 PORTS = ("--port", "0", "--files-port", "0")
 DEAD_AFTER = 40
-PATIENCE_SECONDS = 170.0
+PATIENCE_SECONDS = 240.0
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
@@ -122,20 +123,22 @@ class UpHouse:
         return told
 
     def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Post to the API; a database that is busy at this moment is asked again."""
-
-        def answered() -> httpx.Response | None:
-            answer = httpx.post(f"{self.up.api_url}{path}", json=body or {}, timeout=60)
-            return None if answer.status_code == 503 else answer
-
-        answer = until(answered, path)
-        return answer.raise_for_status().json()
+        """Post to the API."""
+        return self._answer("POST", path, body or {})
 
     def get(self, path: str) -> Any:
         """Get from the API."""
+        return self._answer("GET", path)
+
+    def _answer(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Ask; a server that is busy at this moment, or starts again, is asked again."""
 
         def answered() -> httpx.Response | None:
-            answer = httpx.get(f"{self.up.api_url}{path}", timeout=60)
+            try:
+                address = f"{self.up.api_url}{path}"
+                answer = httpx.request(method, address, json=body, timeout=30)
+            except httpx.TransportError:
+                return None
             return None if answer.status_code == 503 else answer
 
         return until(answered, path).raise_for_status().json()
@@ -161,7 +164,8 @@ class UpHouse:
     def begin(self, deployment: str, **parameters: Any) -> str:
         """Ask for a run now; returns its id."""
         path = f"/deployments/{self.deployments()[deployment]}/create_flow_run"
-        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+        once = {"idempotency_key": str(uuid4())}
+        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}, **once}
         return str(self.ask(path, body)["id"])
 
     def flow_run(self, run: str) -> dict[str, Any]:
