@@ -18,9 +18,10 @@ from pathlib import Path
 import pytest
 
 from audit_flows.cli import main
+from audit_flows.embedded_redis import EmbeddedRedis
 from audit_flows.supervisor import supervisor as supervising
 from audit_flows.supervisor.leftovers import end_leftovers, leftovers, mark
-from audit_flows.supervisor.part import ProcessPart
+from audit_flows.supervisor.part import ProcessPart, RedisPart
 from audit_flows.supervisor.standing import (
     AlreadyUpError,
     Standing,
@@ -91,8 +92,26 @@ def test_what_hangs_is_started_again(
         hanging = part.pid
         deaf.set()
         until(lambda: any("does not answer" in line for line in told), "that it hangs")
-        deaf.clear()
         until(partial(is_another, part, hanging), "a new process")
+        deaf.clear()
+
+
+def test_a_busy_redis_is_neither_ended_nor_started_again(tmp_path: Path) -> None:
+    redis = EmbeddedRedis(tmp_path / "redis")
+    part = RedisPart(redis)
+    assert not part.alive()
+    part.start()
+    try:
+        server = int((tmp_path / "redis" / "redis.pid").read_text())
+        os.kill(server, signal.SIGSTOP)
+        assert part.alive()
+        assert not part.answers()
+        assert not part.hangs_when_silent
+        os.kill(server, signal.SIGCONT)
+        until(part.answers, "its answer")
+    finally:
+        part.stop()
+    assert not part.alive()
 
 
 def test_what_does_not_come_up_is_told_with_its_log(tmp_path: Path) -> None:

@@ -86,6 +86,10 @@ class EmbeddedRedis:
         """Say whether the server answers now. Never raises because it does not."""
         return _ask(self.socket, b"PING") == b"+PONG"
 
+    def lives(self) -> bool:
+        """Say whether a server holds this folder, be it too busy to answer."""
+        return self.directory.is_dir() and not self._gone()
+
     def start(self, *, child: bool = False, seconds: float = START_SECONDS) -> EmbeddedRedis:
         """Start the server, or find the one that runs; returns when it answers.
 

@@ -28,6 +28,9 @@ class Part(Protocol):
     """What the supervisor keeps running."""
 
     name: str
+    hangs_when_silent: bool
+    """Whether it is ended and started again when it is there and does not answer for long. Not
+    where that may be somebody else's fault, or where ending it would cut off work."""
 
     def start(self) -> None:
         """Start it, or find it running; returns before it answers."""
@@ -55,8 +58,11 @@ class ProcessPart:
         environment: Mapping[str, str],
         log: Path,
         answers: Callable[[], bool],
+        *,
+        hangs_when_silent: bool = True,
     ) -> None:
         self.name = name
+        self.hangs_when_silent = hangs_when_silent
         self.log = log
         self._arguments = list(arguments)
         self._environment = dict(environment)
@@ -117,6 +123,7 @@ class RedisPart:
     """The embedded Redis: found when it runs already, and ended with the rest."""
 
     name = "Redis"
+    hangs_when_silent = False  # It is busy writing its file anew, or reading it.
 
     def __init__(self, redis: EmbeddedRedis) -> None:
         self._redis = redis
@@ -126,8 +133,8 @@ class RedisPart:
         self._redis.start()
 
     def alive(self) -> bool:
-        """Say whether it answers: a server that answers is there."""
-        return self._redis.running()
+        """Say whether it is there, answering or not."""
+        return self._redis.lives()
 
     def answers(self) -> bool:
         """Say whether it answers."""
@@ -138,5 +145,5 @@ class RedisPart:
         self._redis.stop()
 
     def ending(self) -> str:
-        """Say that it is gone."""
-        return f"does not answer ({self._redis.log})"
+        """Say that it is gone, or where it may have said what it does."""
+        return f"{'does not answer' if self.alive() else 'ended'} ({self._redis.log})"

@@ -83,6 +83,8 @@ def worker_part(settings: Settings, port: int) -> ProcessPart:
         environment_of(settings, port),
         settings.prefect_dir / "worker.log",
         lambda: worker_is_online(api_url(port)),
+        # Offline is what a server says that was too busy to hear it; it may be in mid-archive.
+        hangs_when_silent=False,
     )
 
 

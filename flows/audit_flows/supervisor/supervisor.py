@@ -1,8 +1,8 @@
 """Starts parts in order, waits until each answers, starts again what dies, ends all in reverse.
 
 A part that dies again and again is started after ever longer waits, never given up. One that is
-there and does not answer for `HANG_SECONDS` is ended and started like one that died. Called by
-`claude-audit up`; knows nothing of what the parts are.
+there and does not answer for `HANG_SECONDS` is ended and started like one that died, where its
+kind says so. Called by `claude-audit up`; knows nothing of what the parts are.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Supervisor:
                 self._start_again(one)
         elif not one.part.alive():
             self._died(one)
-        elif asking:
+        elif asking and one.part.hangs_when_silent:
             if one.part.answers():
                 one.answered_at = now
             elif now - one.answered_at >= HANG_SECONDS:
@@ -115,9 +115,13 @@ class Supervisor:
         one.wait_seconds = min(one.wait_seconds * 2, LONGEST_WAIT_SECONDS)
 
     def _start_again(self, one: _Watched) -> None:
+        told = "answers again"
         try:
-            one.part.stop()
-            one.part.start()
+            # A job may have started the embedded Redis meanwhile.
+            if not one.part.answers():
+                one.part.stop()
+                one.part.start()
+                told = "was started again"
         except (AuditError, OSError) as failed:
             self._tell(f"{one.part.name} did not start: {failed}")
             one.start_at = monotonic() + one.wait_seconds
@@ -125,4 +129,4 @@ class Supervisor:
             return
         one.started_at = one.answered_at = monotonic()
         one.start_at = None
-        self._tell(f"{one.part.name} was started again")
+        self._tell(f"{one.part.name} {told}")
