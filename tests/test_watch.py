@@ -22,6 +22,8 @@ from time import monotonic
 import pytest
 
 from audit_flows.cli import main
+from audit_flows.commands.status import JOBS
+from audit_flows.watch.frame import MIDDLE_LINES
 from audit_flows.watch.panels import sparkline
 from audit_storage.jobs import JobRecord, JobTable
 from audit_storage.lake.lake import Lake
@@ -140,6 +142,7 @@ def test_it_shows_the_trail_and_what_is_new(
         window.wait_for("│ 1,234 entries")
         seen = window.wait_for("ago, never succeeded")
         assert re.search(r"verify +failed +\d+ s ago, never succeeded", seen)
+        window.wait_for("reindex")  # The last of those that leave rows in the job table.
         window.wait_for("│ none ")
         alarm = {"event_type": "context_poisoning", "details": {}}
         keep(
@@ -259,6 +262,10 @@ def test_watching_starts_no_redis(
 
 def test_an_interval_that_is_none_is_wrong_use(piped: Piped) -> None:
     piped.run("--interval", "0", code=2)
+
+
+def test_there_is_a_line_for_each_job() -> None:
+    assert len(JOBS) + 2 == MIDDLE_LINES
 
 
 def test_bars_go_by_the_highest() -> None:

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from audit_flows.amounts import age, count, counted, size
+from audit_flows.commands.status import JOBS
 from audit_flows.entry_view import SEVERITY_STYLES, TYPE_STYLES, said, who
-from audit_flows.run_in_process import JOBS
 from audit_flows.terminal import one_line, printable
 from audit_flows.watch.look import Look
 from claude_max_audit.entry import AuditEntry
