@@ -102,6 +102,7 @@ REASONS = {
     "demo/home.py:make_home: rmtree": "the demo's own home, made by the demo",
     "embedded_redis.py:EmbeddedRedis._publish_socket: unlink": NOT_AN_ENTRY,
     "process_life.py:_release_in_parent: release": NOT_AN_ENTRY,
+    "supervisor/*": NOT_AN_ENTRY,
 }
 """Path and function to why no entry under a hold goes by it; `*` where a whole class or file is
 of one kind."""
