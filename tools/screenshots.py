@@ -75,7 +75,13 @@ PICTURES: tuple[WebPage | Command | LiveView, ...] = (
         "prefect-deployments",
         lambda made: f"{made.ui}/deployments",
         ("retention-purge", "At 02:00 AM"),
-        (1560, 620),
+        (1560, 780),
+    ),
+    WebPage(
+        "prefect-overview",
+        lambda made: f"{made.ui}/artifacts/artifact/{made.artifact('overview')}",
+        ("day (UTC)", "sealed"),
+        (1400, 860),
     ),
     WebPage(
         "prefect-history",
