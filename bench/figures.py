@@ -55,6 +55,7 @@ def figures(results: Results) -> list[Figure]:
         "lake_commit": _lake_commit,
         "lake_purge": _lake_purge,
         "lake_export": _lake_export,
+        "quality": _quality,
     }
     return [
         figure
@@ -166,6 +167,15 @@ def _entry_memory(result: Any) -> Iterator[Figure]:
 def _redis_away(result: Any) -> Iterator[Figure]:
     what = f"Memory grown while Redis is away for {result['seconds_away']:.0f} s, and after"
     yield Figure(what, result["memory_grown_mib"], result["limit_mib"], unit=" MiB")
+
+
+def _quality(result: Any) -> Iterator[Figure]:
+    day, years, wanted = result["day"], result["years"], result["wanted"]
+    what = f"Quality checks of a day of {day['entries']:,} entries"
+    yield Figure(what, day["seconds"], wanted["day_seconds"], unit=" s")
+    yield Figure(f"{what}, memory", day["peak_mb"], wanted["day_mb"], unit=" MB")
+    what = f"Every id and hash once, {years['entries']:,} entries of seven years"
+    yield Figure(what, years["seconds"], wanted["years_seconds"], unit=" s")
 
 
 def _number(value: float) -> str:

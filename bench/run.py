@@ -9,6 +9,7 @@ told, the others run all the same, and the exit status says so.
 reach ask for; by default they hold 100,000 entries. `AUDIT_BENCH_LAKE_ENTRIES=10000000` does so for
 the lake, over 2,557 days; by default it holds 200,000 over 256. `AUDIT_BENCH_LAKE` names a folder
 where that lake is made once and kept. `AUDIT_BENCH_DAY_ENTRIES=5000000` is the archive's large day.
+`AUDIT_BENCH_QUALITY_ENTRIES=1000000` does so for the quality checks of a day.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "lake_commit": ("--entries", "4000", "--days", "40", "--rounds", "2"),
     "lake_purge": ("--entries", "4000", "--days", "92", "--rounds", "1"),
     "lake_export": ("--entries", "4000", "--days", "40", "--rounds", "1"),
+    "quality": ("--entries", "5000"),
 }
 """Benches in the order in which they run, with the arguments of a quick run."""
 

@@ -132,6 +132,8 @@ SCHEDULES = {
     "daily-archive/nightly": "0 2 * * *",
     "retention-purge/nightly": "0 3 * * *",
     "data-quality/nightly": "0 4 * * *",
+    "data-quality/weekly": "0 6 * * 0",
+    "data-quality/monthly": "0 7 2 * *",
     "verify/weekly": "0 5 * * 0",
     "health/regular": "*/15 * * * *",
 }
@@ -182,6 +184,7 @@ def test_a_health_check_that_finds_another_is_cancelled(deployed: Server) -> Non
         ("export/adhoc", {"query": {"agent": "x"}}),
         ("export/adhoc", {"query": {"text_query": "x"}}),
         ("verify/weekly", {"day": "2025-13-01"}),
+        ("data-quality/monthly", {"month": "2025-13"}),
         ("reindex/adhoc", {"month": "2025-13"}),
         ("health/regular", {"disk_free_percent": 101}),
         ("alarm/adhoc", {"event_type": "Not One", "told": "x"}),

@@ -20,7 +20,9 @@ import pytest
 from audit_flows.ephemeral_api import EphemeralApi
 from audit_flows.prefect_home import API_URL_VARIABLE, audit_environment, prefect_environment
 from audit_flows.run_in_process import run_flow
+from audit_quality.data_docs.address import address_of, path_of
 from audit_quality.report import QualityFailedError
+from audit_storage.archive.quarantine import OF_LAKE, Quarantine
 from audit_storage.index.index import EntryIndex
 from audit_storage.jobs import JobTable
 from audit_storage.lake.lake import Lake
@@ -49,6 +51,11 @@ class History:
         answer = httpx.get(f"{self.url}/artifacts/{key}/latest").raise_for_status().json()
         rows: list[dict[str, Any]] = json.loads(answer["data"])
         return rows
+
+    def document(self, key: str) -> str:
+        """Return the text of a Markdown artifact."""
+        answer = httpx.get(f"{self.url}/artifacts/{key}/latest").raise_for_status().json()
+        return str(answer["data"])
 
     def runs(self, kind: str, name: str) -> list[dict[str, Any]]:
         """Return the newest runs of a flow ("flow") or a task ("task") first."""
@@ -513,3 +520,42 @@ def test_verify_finds_an_archived_lake_whole_and_a_spoiled_one_not(
     assert [row["result"] for row in history.artifact("verify")] == ["failed", "succeeded"]
     run = history.runs("flow", "all days: 1 entry,")[0]
     assert run["state_type"] == "FAILED"
+
+
+def test_rows_that_failed_are_copied_to_quarantine_once_and_stay_in_the_lake(
+    trail: Settings, hot: HotStore, make_entry: MakeEntry, history: History
+) -> None:
+    entry = make_entry()
+    archive_all(trail, hot, entry)
+    spoil(Lake(trail), entry.day)
+
+    for _ in range(2):
+        with pytest.raises(QualityFailedError):
+            run_flow("data-quality", trail)
+
+    [kept] = Quarantine(trail).list()
+    assert (kept.entry_id, kept.of_lake) == (entry.entry_id, True)
+    assert kept.reason == f"{OF_LAKE}entry_hash_fits"
+    assert b"somebody else" in kept.text
+    assert Quarantine(trail).counts() == {}, "nothing in Redis waits for it"
+    assert set(Lake(trail).find([entry.entry_id])) == {entry.entry_id}
+    page = path_of(trail.quality_docs, "2025-11-30").read_text()
+    assert entry.entry_id in page
+    assert "FAILED" in history.document("data-quality-report")
+
+
+def test_a_month_and_all_years_are_checked_on_demand_and_linked(
+    trail: Settings, hot: HotStore, make_entry: MakeEntry, history: History
+) -> None:
+    archive_all(trail, hot, make_entry(), make_entry())
+
+    month, years = run_flow("data-quality", trail, month="2025-11", all_years=True)
+
+    assert (month.subject, years.subject) == ("2025-11", "all years")
+    assert (month.rows, years.rows, month.passed, years.passed) == (2, 2, True, True)
+    told = history.document("data-quality-report")
+    for subject in (None, "2025-11", "all years"):
+        assert address_of(trail.quality_docs, subject) in told
+        assert path_of(trail.quality_docs, subject).exists()
+    with pytest.raises(ValueError, match="no entries of 2024-01"):
+        run_flow("data-quality", trail, month="2024-01")

@@ -1,25 +1,31 @@
-"""Every seeded defect is caught by the check that names it; whole days raise nothing."""
+"""Every defect of a row is caught by the check that names it; whole rows raise nothing."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any, NoReturn
 
 import polars as pl
 import pytest
 
-from audit_quality.day_quality import check_day, check_rows
-from audit_quality.report import NAMED_ROWS, CheckResult, QualityFailedError
+from audit_quality.day_quality import check_rows
+from audit_quality.report import NAMED_ROWS, CheckResult, QualityFailedError, QualityReport
+from audit_quality.row_evidence import CLOSED_WORDS, KEPT_FAULTY_ROWS
+from audit_quality.suite_file import SUITES, allowed_values, suite_of
 from audit_storage.lake.schema import to_frame
-from audit_storage.layout import span_of_day
 from claude_max_audit.entry import AuditEntry
-from claude_max_audit.query import Query
-from real_trail import real_days
+from claude_max_audit.vocabulary import (
+    AuditEntryType,
+    MessageType,
+    OperationType,
+    Retention,
+    SecuritySeverity,
+)
 
 DAY = date(2025, 11, 30)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 VICTIM = 2
 """The row that a test spoils."""
 
@@ -55,39 +61,63 @@ def spoiled(rows: pl.DataFrame, **cells: Any) -> pl.DataFrame:
     )
 
 
-def failed(report_of: pl.DataFrame) -> dict[str, CheckResult]:
-    return {check.name: check for check in check_rows([report_of], DAY).failed_checks}
+def checked(*chunks: pl.DataFrame) -> QualityReport:
+    return check_rows(chunks, DAY, NOW)
+
+
+def failed(rows: pl.DataFrame) -> dict[str, CheckResult]:
+    return {check.name: check for check in checked(rows).failed_checks}
 
 
 def test_whole_rows_pass_every_check(rows: pl.DataFrame) -> None:
-    report = check_rows([rows[:3], rows[3:]], DAY)
+    report = checked(rows[:3], rows[3:])
 
-    assert report.passed
-    assert report.rows == 6
-    assert len(report.checks) == 13
-    assert report.failed_checks == ()
+    assert (report.passed, report.rows, report.faulty_rows) == (True, 6, ())
+    assert len(report.checks) == len(suite_of("entries")["expectations"])
+    assert all(check.passed for check in report.checks)
 
 
 def test_a_day_without_rows_passes() -> None:
-    report = check_rows([], DAY)
+    report = checked()
 
     assert (report.rows, report.passed, report.duplicated_contents) == (0, True, 0)
+
+
+def test_every_expectation_says_what_it_protects_and_how_grave_it_is() -> None:
+    names = []
+    for suite in SUITES:
+        assert suite_of(suite)["meta"]["notes"]
+        for expectation in suite_of(suite)["expectations"]:
+            assert len(expectation["meta"]["protects"].split()) > 4
+            assert expectation["severity"] in ("critical", "warning")
+            names.append(expectation["meta"]["check"])
+    assert len(names) == len(set(names))
+
+
+def test_the_suite_s_words_are_the_vocabulary_s() -> None:
+    allowed = allowed_values("entries", {"days": []})
+    kinds = (AuditEntryType, MessageType, OperationType, SecuritySeverity, Retention)
+    for name, kind in zip(CLOSED_WORDS, kinds, strict=True):
+        assert allowed[name] == [word.value for word in kind]
 
 
 @pytest.mark.parametrize(
     ("cells", "check", "also"),
     [
         ({"agent_id": None}, "required_fields", {"entry_hash_fits"}),
-        ({"metadata": None}, "required_fields", {"entry_hash_fits"}),
+        ({"metadata": None}, "required_fields", {"entry_hash_fits", "derived_words_fit"}),
         ({"citation": None}, "required_fields", {"citation_form", "citation_fits", "*"}),
         ({"citation": "if://audit/decision/not-a-uuid"}, "citation_form", {"citation_fits", "*"}),
         ({"entry_type": "message"}, "citation_fits", {"*"}),
         ({"content": "All constraints are satisfied!"}, "content_hash_fits", {"*"}),
+        ({"content": "All constraints"}, "size_fits", {"content_hash_fits", "*"}),
         ({"content_hash": "0" * 64}, "content_hash_fits", {"*"}),
         ({"content_hash": None}, "content_hash_fits", {"required_fields", "*"}),
         ({"to_agent": "somebody else"}, "entry_hash_fits", set()),
-        ({"metadata": '{"decision_type":"refusal"}'}, "entry_hash_fits", set()),
-        ({"size_bytes": 7}, "entry_hash_fits", set()),
+        ({"metadata": '{"decision_type":"approval"}'}, "entry_hash_fits", set()),
+        ({"metadata": '{"decision_type":"refusal"}'}, "derived_words_fit", {"*"}),
+        ({"decision_type": "refusal"}, "derived_words_fit", set()),
+        ({"size_bytes": 7}, "size_fits", {"*"}),
         ({"writer_seq": 99}, "entry_hash_fits", set()),
         ({"entry_hash": "0" * 64}, "entry_hash_fits", set()),
         ({"entry_type": "opinion"}, "known_entry_type", {"citation_fits", "*"}),
@@ -98,6 +128,12 @@ def test_a_day_without_rows_passes() -> None:
         (
             {"timestamp": datetime(2025, 12, 1, tzinfo=UTC)},
             "within_day",
+            {"recorded_after_it_happened", "*"},
+        ),
+        ({"recorded_at": NOW + timedelta(hours=1)}, "not_recorded_in_future", {"*"}),
+        (
+            {"recorded_at": datetime(2025, 11, 30, 11, tzinfo=UTC)},
+            "recorded_after_it_happened",
             {"*"},
         ),
     ],
@@ -109,30 +145,16 @@ def test_a_defect_is_caught_by_the_check_that_names_it(
     check: str,
     also: set[str],
 ) -> None:
-    found = failed(spoiled(rows, **cells))
+    report = checked(spoiled(rows, **cells))
+    found = {one.name: one for one in report.failed_checks}
 
     assert found[check].failures == 1
     assert found[check].entry_ids == (entries[VICTIM].entry_id,)
     # Any change at all breaks the seal as well: that is what `*` stands for.
     expected = {check} | {"entry_hash_fits" if name == "*" else name for name in also}
     assert set(found) == expected
-
-
-def test_an_id_that_stands_twice_names_both_rows(
-    rows: pl.DataFrame, entries: list[AuditEntry]
-) -> None:
-    twice = entries[0].entry_id
-
-    found = failed(spoiled(rows, entry_id=twice))
-
-    assert found["unique_entry_id"].failures == 2
-    assert found["unique_entry_id"].entry_ids == (twice, twice)
-
-
-def test_an_entry_that_stands_twice_is_caught_by_its_hash(rows: pl.DataFrame) -> None:
-    found = failed(pl.concat([rows, rows[1:2]]))
-
-    assert set(found) == {"unique_entry_id", "unique_entry_hash"}
+    [faulty] = report.faulty_rows
+    assert (faulty.entry_id, set(faulty.reasons)) == (entries[VICTIM].entry_id, expected)
 
 
 def test_a_row_without_an_id_is_still_reported(rows: pl.DataFrame) -> None:
@@ -149,26 +171,38 @@ def test_a_citation_with_anything_behind_it_has_not_the_form(
 def test_many_failures_are_counted_and_the_first_are_named(make_entry: MakeEntry) -> None:
     made = [make_entry() for _ in range(NAMED_ROWS + 5)]
     rows = to_frame(made, "s").with_columns(severity=pl.lit("fatal"))
-
-    check = failed(rows)["known_severity"]
+    report = checked(rows[:10], rows[10:])
+    [check] = [one for one in report.failed_checks if one.name == "known_severity"]
 
     assert check.failures == len(made)
     assert check.entry_ids == tuple(entry.entry_id for entry in made[:NAMED_ROWS])
     assert "and 5 more" in str(check)
+    assert len(report.faulty_rows) == len(made)
+
+
+def test_a_day_that_is_wrong_all_through_is_kept_by_its_first_rows(
+    make_entry: MakeEntry,
+) -> None:
+    rows = to_frame([make_entry(content="ok")], "s").with_columns(severity=pl.lit("fatal"))
+    many = pl.concat([rows] * 6_000)
+    report = checked(many, many)
+
+    assert len(report.faulty_rows) == KEPT_FAULTY_ROWS
+    assert {c.name: c.failures for c in report.failed_checks}["known_severity"] == 12_000
 
 
 def test_contents_said_twice_are_counted_and_fail_nothing(make_entry: MakeEntry) -> None:
     said = [make_entry(content="ok") for _ in range(3)] + [make_entry(content="no")]
     silent = [make_entry(entry_type="performance_metric") for _ in range(2)]
 
-    report = check_rows([to_frame(said + silent, "s")], DAY)
+    report = checked(to_frame(said + silent, "s"))
 
     assert report.passed
     assert report.duplicated_contents == 2
 
 
 def test_the_error_names_day_check_and_row(rows: pl.DataFrame, entries: list[AuditEntry]) -> None:
-    report = check_rows([spoiled(rows, to_agent="x")], DAY)
+    report = checked(spoiled(rows, to_agent="x"))
 
     message = str(QualityFailedError((report,)))
 
@@ -183,45 +217,9 @@ def test_a_check_opens_no_connection(rows: pl.DataFrame, monkeypatch: pytest.Mon
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
-    assert check_rows([rows], DAY).passed
+    assert checked(rows).passed
 
 
-class ArchivedRows:
-    """Rows that stand for a lake: gives those of the asked span, as `Lake.scan` does."""
-
-    def __init__(self, rows: pl.DataFrame) -> None:
-        self.rows = rows
-
-    def scan(self, query: Query) -> Iterator[pl.DataFrame]:
-        span = query.span
-        yield self.rows.filter(pl.col("timestamp").is_between(span.start, span.end))
-
-
-def test_a_day_is_asked_from_its_first_to_its_last_microsecond(make_entry: MakeEntry) -> None:
-    span = span_of_day(DAY)
-    edge = timedelta(microseconds=1)
-    moments = (span.start - edge, span.start, span.end, span.end + edge)
-    lake = ArchivedRows(to_frame([make_entry(timestamp=moment) for moment in moments], "s"))
-
-    assert check_day(lake, DAY).rows == 2
-
-
-@pytest.mark.parametrize("source", ["claude_code_dain", "gastown_town_2026-02"])
-def test_the_busiest_and_the_smallest_real_day_are_whole(realdata: Path, source: str) -> None:
-    days = real_days(realdata, source)
-    by_size = sorted(days, key=lambda day: len(days[day]))
-    for day in (by_size[0], by_size[-1]):
-        report = check_rows([to_frame(days[day], "s")], day)
-
-        assert report.failed_checks == ()
-        assert report.rows == len(days[day])
-
-
-def test_contents_that_real_agents_repeat_are_no_fault(realdata: Path) -> None:
-    days = real_days(realdata, "gastown_town_2026-02")
-    busiest = max(days, key=lambda day: len(days[day]))
-
-    report = check_rows([to_frame(days[busiest], "s")], busiest)
-
-    assert report.passed
-    assert report.duplicated_contents > 0
+def test_rare_characters_are_no_finding(make_entry: MakeEntry) -> None:
+    said = [make_entry(content='bell \x07 "quoted" \\ \n\u2028'), make_entry(agent_id='"')]
+    assert checked(to_frame(said, "s")).passed

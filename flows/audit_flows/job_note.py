@@ -23,6 +23,8 @@ _NOT_NOTED = frozenset(
         "holds",
         "lake_version",
         "policy_sha256",
+        "repeated",
+        "report",
         "snapshot",
         FLOW_RUN,
         NARROWED,

@@ -54,6 +54,11 @@ ClosedDay = Annotated[Day, AfterValidator(_closed)]
 Month = Annotated[str, Field(pattern=f"^{_MONTH}$")]
 """A UTC month, "YYYY-MM"."""
 
+LAST_MONTH = "last"
+
+CheckedMonth = Annotated[str, Field(pattern=f"^({_MONTH}|{LAST_MONTH})$")]
+"""A UTC month, "YYYY-MM", or "last": the one before the current."""
+
 Moment = Annotated[
     date | datetime,
     BeforeValidator(_moment),

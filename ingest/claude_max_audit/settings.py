@@ -115,6 +115,8 @@ class Settings:
     """`AUDIT_KEEP_BYTES`: most bytes of one process that stay for that reason."""
     exports: Path = Path()
     """`AUDIT_EXPORTS`: folder of exports that name no path; default `home`/exports."""
+    quality_docs: Path = Path()
+    """`AUDIT_QUALITY_DOCS`: folder of the quality reports' pages; default `home`/quality."""
     hot_storage_days: int = HOT_STORAGE_DAYS
     """`AUDIT_HOT_DAYS`: days an archived entry stays in Redis."""
     hot_compress_bytes: int = HOT_COMPRESS_BYTES
@@ -157,6 +159,7 @@ ENVIRONMENT: dict[str, str] = {
     "keep_seconds": "AUDIT_KEEP_SECONDS",
     "keep_bytes": "AUDIT_KEEP_BYTES",
     "exports": "AUDIT_EXPORTS",
+    "quality_docs": "AUDIT_QUALITY_DOCS",
     "hot_storage_days": "AUDIT_HOT_DAYS",
     "hot_compress_bytes": "AUDIT_HOT_COMPRESS_BYTES",
     "cold_storage_years": "AUDIT_COLD_YEARS",
@@ -192,8 +195,9 @@ def load_settings(environ: Mapping[str, str] | None = None, **given: Any) -> Set
             chosen[name] = _parsed(name, variable, text)
     home = Path(chosen.pop("home", None) or _default_home(environ)).expanduser().absolute()
     chosen["lake_uri"] = _place(chosen.get("lake_uri"), home / "lake")
-    for name in ("chroma", "spool_dir", "exports"):
-        chosen[name] = Path(chosen.get(name) or home / name.removesuffix("_dir")).absolute()
+    for name in ("chroma", "spool_dir", "exports", "quality_docs"):
+        default = home / name.removesuffix("_dir").removesuffix("_docs")
+        chosen[name] = Path(chosen.get(name) or default).absolute()
     unknown = set(chosen) - {f.name for f in fields(Settings)}
     if unknown:
         raise TypeError(f"unknown settings: {', '.join(sorted(unknown))}")

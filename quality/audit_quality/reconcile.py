@@ -17,6 +17,14 @@ from audit_storage.layout import day_is_closed, month_of
 from claude_max_audit.entry import decode_entry, entry_hash_of
 from claude_max_audit.settings import HOT_STORAGE_DAYS
 
+WAITING = "{:,} entries wait in Redis for the archive"
+REDIS_LOST = "Redis lost {:,} archived entries, the lake answers for them"
+INDEX_LACKS = "the index lacks {:,} entries, `claude-audit reindex` adds them"
+INDEX_FOREIGN = "the index has {:,} entries that the lake has not"
+INDEX_STRAY = "the index has {:,} vectors without words"
+REDIS_CHANGED = "Redis holds {:,} entries with other bytes than the lake"
+"""What may differ: how the words of each difference begin."""
+
 NAMED_IDS = 20
 """Most ids that a difference names, the smallest first; the others are counted."""
 
@@ -48,6 +56,10 @@ class DayTally:
     lake: int
     index: int | None
     differences: tuple[Difference, ...] = ()
+
+    def differing(self, what: str) -> Difference | None:
+        """Return what differs in one way, `WAITING` for one; None where nothing does."""
+        return next((one for one in self.differences if one.what.startswith(what)), None)
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -145,10 +157,10 @@ def _hot_differences(
     """Compare Redis with the lake; `expected` says that Redis should still have the day."""
     in_redis, in_lake = set(hot.day_ids(day)), lake.day_ids(day)
     waiting = in_redis - in_lake - set(quarantined)
-    yield from _named("{:,} entries wait in Redis for the archive", waiting)
+    yield from _named(WAITING, waiting)
     if expected:
         gone = in_lake - in_redis
-        yield from _named("Redis lost {:,} archived entries, the lake answers for them", gone)
+        yield from _named(REDIS_LOST, gone)
 
 
 def _changed(lake: LakeDays, hot: HotDays, day: date) -> Iterator[Difference]:
@@ -164,7 +176,7 @@ def _changed(lake: LakeDays, hot: HotDays, day: date) -> Iterator[Difference]:
             stored = hashes.get(entry.entry_id)
             if stored is not None and entry_hash_of(entry.canonical_bytes()) != stored:
                 changed.add(entry.entry_id)
-    yield from _named("Redis holds {:,} entries with other bytes than the lake", changed)
+    yield from _named(REDIS_CHANGED, changed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +213,9 @@ def _indexed_day(
     foreign = in_index - in_lake
     anew = f"`claude-audit reindex --month {month} --rebuild` makes the month anew"
     differences = (
-        *_named("the index lacks {:,} entries, `claude-audit reindex` adds them", lacking),
-        *_named("the index has {:,} entries that the lake has not, " + anew, foreign),
-        *_named("the index has {:,} vectors without words, " + anew, stray),
+        *_named(INDEX_LACKS, lacking),
+        *_named(f"{INDEX_FOREIGN}, {anew}", foreign),
+        *_named(f"{INDEX_STRAY}, {anew}", stray),
     )
     return _IndexedDay(len(in_lake) - len(lacking) + len(foreign), differences)
 

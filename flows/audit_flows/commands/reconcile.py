@@ -47,7 +47,11 @@ def run(args: argparse.Namespace) -> int:
                 stores.index,
                 now,
                 hot_days=stores.settings.hot_storage_days,
-                quarantined={one.entry_id for one in stores.quarantine.list() if one.entry_id},
+                quarantined={
+                    one.entry_id
+                    for one in stores.quarantine.list()
+                    if one.entry_id and not one.of_lake
+                },
                 thorough=True,
             )
         differing = [one for one in tallies if one.findings and day_is_closed(one.day, now)]

@@ -1,7 +1,9 @@
 """What could not be archived, kept byte for byte with the reason: a Delta table of its own.
 
 The archive writes here before it lets anything expire, so a bad entry is never lost; a person
-reads it. Adding the same bytes of the same day again changes nothing.
+reads it. The quality checks add copies of rows of the lake that they refuse: what was found and
+when, while the row itself stays where it is. Adding the same bytes of the same day again changes
+nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +31,11 @@ QUARANTINE_SCHEMA = pa.schema(
         pa.field("at", pa.timestamp("us", tz="UTC")),
     ]
 )
-"""`text` is what Redis held, `text_hash` its SHA-256 (hex); `entry_id` is None if unreadable."""
+"""`text` is what Redis held (or a row of the lake as JSON), `text_hash` its SHA-256 (hex);
+`entry_id` is None if unreadable."""
+
+OF_LAKE = "archived: "
+"""Begins the reason of a copy of a row that is in the lake: nothing waits for it in Redis."""
 
 _STATISTICS = {"delta.dataSkippingStatsColumns": "day,text_hash,at"}
 _ATTEMPTS = 10
@@ -47,6 +53,11 @@ class Rejected:
     reason: str
     text: bytes
     at: datetime
+
+    @property
+    def of_lake(self) -> bool:
+        """Say whether this is a copy of a row that is in the lake."""
+        return self.reason.startswith(OF_LAKE)
 
     @property
     def text_hash(self) -> str:
@@ -106,8 +117,10 @@ class Quarantine:
         return set() if table is None else self._hashes(table, day)
 
     def counts(self) -> dict[date, int]:
-        """Return the number of rejected entries of each UTC day that has any."""
-        rows = self._rows(["day"])
+        """Return the number of rejected entries of each UTC day that has any; copies of rows of
+        the lake are not among them."""
+        rows = self._rows(["day", "reason"])
+        rows = rows.filter(~pl.col("reason").str.starts_with(OF_LAKE))
         return dict(sorted(rows.group_by("day").len().rows()))
 
     def count(self) -> int:

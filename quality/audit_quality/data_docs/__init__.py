@@ -1,0 +1,1 @@
+"""Data Docs: what the quality checks found, as pages that need no network."""
