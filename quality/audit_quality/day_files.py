@@ -18,9 +18,9 @@ import pyarrow.fs as pa_fs
 import pyarrow.parquet as pq
 
 from audit_storage.lake.delta_log import answering
-from audit_storage.lake.part import sum_of
 from audit_storage.lake.plan import LakeFile
 from audit_storage.lake.schema import FILE_SCHEMA, as_frame
+from audit_storage.lake.staged_file import sum_of
 from audit_storage.layout import archive_app, span_of_day, sum_in_name
 from claude_max_audit.errors import LakeUnavailableError
 from claude_max_audit.query import Span
