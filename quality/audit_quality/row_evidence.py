@@ -229,6 +229,9 @@ def _entry_hashes_fit(rows: pl.DataFrame, missing: pl.Series) -> pl.Series:
         )
     ).to_series()
     whole = (missing == "") & known_words
+    marks = pl.repeat(False, rows.height, dtype=pl.Boolean, eager=True)
+    if not whole.any():
+        return _marked(marks)
     complete = rows if whole.all() else rows.filter(whole)
     fits = [
         entry_hash_of(canonical) == stored
@@ -236,8 +239,7 @@ def _entry_hashes_fit(rows: pl.DataFrame, missing: pl.Series) -> pl.Series:
             canonical_of(complete), complete.get_column("entry_hash"), strict=True
         )
     ]
-    marks = pl.repeat(False, rows.height, dtype=pl.Boolean, eager=True)
-    return _marked(marks.scatter(whole.arg_true(), fits) if fits else marks)
+    return _marked(marks.scatter(whole.arg_true(), fits))
 
 
 def _marked(fits: pl.Series) -> pl.Series:
