@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from audit_storage.archive.inspection import inspect
 from audit_storage.lake.canonical import canonical_of
-from audit_storage.lake.schema import FILE_SCHEMA, LAKE_SCHEMA, entries_of, to_frame
+from audit_storage.lake.schema import FILE_SCHEMA, LAKE_SCHEMA, as_frame, entries_of, to_frame
 from claude_max_audit.entry import (
     ENTRY_FIELDS,
     AuditEntry,
@@ -180,3 +180,7 @@ def test_no_entries_are_an_empty_frame_with_all_columns() -> None:
     rows = to_frame([], "x")
     assert rows.columns == FILE_SCHEMA.names
     assert entries_of(rows) == []
+
+
+def test_no_rows_have_no_bytes() -> None:
+    assert canonical_of(as_frame(FILE_SCHEMA.empty_table())) == []
