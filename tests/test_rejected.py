@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from audit_storage.archive.quarantine import Quarantine, Rejected
+from audit_storage.archive.quarantine import OF_LAKE, Quarantine, Rejected
 from audit_storage.lake.lake import Lake
 from audit_storage.purge.holds import HoldBook
 from audit_storage.purge.plan import PurgeTooLargeError, plan_purge
@@ -59,6 +59,16 @@ def test_what_is_past_goes_with_a_receipt_and_without_a_byte(
     assert [path for path in files if b"forget-me" in path.read_bytes()] == []
     assert verified(Lake(settings)).whole
     assert purge(settings) is None
+
+
+def test_a_copy_of_a_row_of_the_lake_goes_too(
+    settings: Settings, quarantine: Quarantine
+) -> None:
+    reason = f"{OF_LAKE}entry_hash_fits"
+    quarantine.add(LAST_DUE, [Rejected(LAST_DUE, "id", reason, b'{"content":"forget-me"}', NOW)])
+    assert quarantine.counts() == {}, "the archive has nothing to do with it"
+    assert purge(settings) is not None
+    assert quarantine.list() == []
 
 
 def test_the_longest_rule_holds_for_what_does_not_say_what_it_is(

@@ -123,8 +123,12 @@ class Quarantine:
         rows = rows.filter(~pl.col("reason").str.starts_with(OF_LAKE))
         return dict(sorted(rows.group_by("day").len().rows()))
 
+    def days(self) -> list[date]:
+        """Return each UTC day of which anything is kept here, copies included, oldest first."""
+        return sorted(set(self._rows(["day"]).get_column("day")))
+
     def count(self) -> int:
-        """Return the number of all rejected entries, from the table's log."""
+        """Return the number of all that is kept here, copies included, from the table's log."""
         table = self._log.open()
         return 0 if table is None else self._log.count(table)
 

@@ -23,7 +23,7 @@ def rejected_due(
     quarantine: Quarantine, rule: DueRule, holds: Sequence[LegalHold]
 ) -> list[Rejected]:
     """Return what in quarantine a purge by this rule may remove, oldest day first."""
-    days = [day for day in quarantine.counts() if span_of_day(day).end < rule.earliest]
+    days = [day for day in quarantine.days() if span_of_day(day).end < rule.earliest]
     return [
         one
         for day in days
