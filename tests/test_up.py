@@ -46,6 +46,12 @@ SCHEDULED = (
 )
 FIRST_DAYS = [date(2025, 11, 3), date(2025, 11, 4), date(2025, 11, 6)]
 OUTAGE = [date(2025, 11, 7) + timedelta(days=number) for number in range(20)]
+PARAMETERS = {
+    "alarm/adhoc": {"event_type": "anomalous_pattern", "told": "a test"},
+    "data-quality/monthly": {"month": "2025-11"},
+    "export/adhoc": {"swarm_id": "builders"},
+}
+"""What an ad hoc run must be told; the other deployments need nothing."""
 CHROMIUM = (
     "headless",
     "no-sandbox",
@@ -111,16 +117,13 @@ def test_every_deployment_runs_and_the_artifacts_hold_the_numbers_of_the_lake(
         keep(hot, entries_of(make_entry, day, day.day))
 
     archived = house.ended(house.begin("daily-archive/nightly"))
-    others = [
-        house.begin("data-quality/nightly"),
-        house.begin("retention-purge/nightly"),
-        house.begin("verify/weekly"),
-        house.begin("reindex/adhoc"),
-        house.begin("export/adhoc", swarm_id="builders"),
-        house.begin("alarm/adhoc", event_type="anomalous_pattern", told="a test"),
-    ]
+    names = set(house.deployments()) - {"daily-archive/nightly", "health/regular"}
+    of_quality = sorted(name for name in names if name.startswith("data-quality/"))
+    others = [house.begin(name, **PARAMETERS.get(name, {})) for name in names - {*of_quality}]
+    # One after the other, so that the last of them publishes the rows of all.
+    checks = [house.ended(house.begin(name, **PARAMETERS.get(name, {}))) for name in of_quality]
 
-    ended = [archived, *map(house.ended, others), house.looked()]
+    ended = [archived, *checks, *map(house.ended, others), house.looked()]
     assert {one["state_type"] for one in ended} == {"COMPLETED"}, ended
     assert archived["name"] == "2025-11-03 to 2025-11-06: 13 entries"
     assert len(house.deployments()) == len(ended)
@@ -187,6 +190,14 @@ def test_the_pages_show_the_history_in_a_browser_without_the_world_outside(
         assert all(str(day) in history for day in FIRST_DAYS)
         page.locator("a[href^='/runs/flow-run/']").first.click()
         page.wait_for_selector("text=2025-11-03 to 2025-11-06: 13 entries", timeout=60_000)
+
+        newest_version(page, "data-quality")
+        report = page.locator("table a[href*='/quality/']").first.get_attribute("href")
+        assert report is not None
+        page.goto(report)
+        assert str(FIRST_DAYS[-1]) in page.locator("body").inner_text()
+        rules = page.evaluate("[...document.styleSheets].map(sheet => sheet.cssRules.length)")
+        assert sum(rules) > 10, "the page has its style"
 
         newest_version(page, "export")
         link = page.locator("table a[href$='.jsonl']").first.get_attribute("href")

@@ -27,6 +27,7 @@ from audit_flows.job_run import (
     job_step,
     name_run,
 )
+from audit_flows.links import Links
 from audit_flows.parameters import LAST_MONTH, CheckedMonth, Day
 from audit_flows.stores import Stores, open_stores
 from audit_quality.data_docs.address import address_of, page_of, path_of
@@ -152,10 +153,15 @@ def compare_stores(around: Surroundings) -> tuple[str, ...]:
 
 def publish(reports: tuple[QualityReport, ...], settings: Settings) -> None:
     """Write the pages of the reports, and link them to the run."""
-    folder = settings.quality_docs
+    folder, links = settings.quality_docs, Links(settings)
     DataDocs(folder).publish(reports)
+
+    def address(subject: str | None = None) -> str:
+        """Where a browser finds a page: served by `claude-audit up`, else on the disk."""
+        return links.address_of(path_of(folder, subject)) or address_of(folder, subject)
+
     lines = [
-        f"| [{report.subject}]({address_of(folder, report.subject)}) | {report.verdict} "
+        f"| [{report.subject}]({address(report.subject)}) | {report.verdict} "
         f"| {report.rows:,} | `{path_of(folder, report.subject)}` |"
         for report in reports
     ]
@@ -163,7 +169,7 @@ def publish(reports: tuple[QualityReport, ...], settings: Settings) -> None:
         key=REPORT_ARTIFACT,
         markdown="\n".join(
             [
-                f"[Every day at a glance]({address_of(folder)}), `{path_of(folder)}`",
+                f"[Every day at a glance]({address()}), `{path_of(folder)}`",
                 *(
                     ["", "| checked | result | entries | page |", "|---|---|---:|---|"]
                     if lines
@@ -171,7 +177,7 @@ def publish(reports: tuple[QualityReport, ...], settings: Settings) -> None:
                 ),
                 *lines,
                 "",
-                "A browser may refuse to follow a link from here to a file: then open the path.",
+                "Without `claude-audit up`, a browser may refuse to follow these: open the path.",
             ]
         ),
         description="What the last run of `data-quality` found, and where its pages are.",

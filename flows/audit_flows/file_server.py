@@ -23,7 +23,7 @@ LOCAL_NAMES = ("127.0.0.1", "localhost")
 
 def served_folders(settings: Settings) -> dict[str, Path]:
     """Return the first part of an address, and the folder that is behind it."""
-    return {"exports": settings.exports, "quality": settings.home / "quality"}
+    return {"exports": settings.exports, "quality": settings.quality_docs}
 
 
 def address_of(file: Path, settings: Settings, files_url: str) -> str | None:

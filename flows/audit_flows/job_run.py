@@ -21,7 +21,7 @@ from prefect.client.orchestration import get_client
 
 from audit_flows.amounts import size
 from audit_flows.job_note import note
-from audit_flows.links import FLOW_RUN, Links, file_of, plain
+from audit_flows.links import FLOW_RUN, Links, plain
 from audit_flows.overview_grid import KEY, ROOT_CHARACTERS, markdown
 from audit_storage.jobs import JobRecord, JobTable
 from audit_storage.lake.lake import Lake
@@ -174,7 +174,7 @@ def history_table(records: list[JobRecord], links: Links) -> list[dict[str, str 
 
 def _linked_note(record: JobRecord, links: Links) -> str:
     """Return the note, led by a link to the file that the run made."""
-    file = file_of(record.details)
+    file = links.file_of(record.details)
     if file is None:
         return plain(note(record))
     parts = (links.to_file(file.name, file), plain(note(record, without=frozenset({"file"}))))

@@ -18,7 +18,7 @@ FLOW_RUN = "flow_run"
 """Detail of a job's row: the id of its run in Prefect."""
 
 REPORT = "report"
-"""Detail of a job's row: the absolute path of a page to look at, such as a quality report."""
+"""Detail of a job's row: the quality report's page, as a path in the folder of Data Docs."""
 
 
 class Links:
@@ -36,19 +36,22 @@ class Links:
 
     def to_file(self, text: str, file: Path | None) -> str:
         """Return the text, linked to the file, if it is served."""
-        if file is None or self._files_url is None:
-            return plain(text)
-        address = address_of(file, self._settings, self._files_url)
+        address = None if file is None else self.address_of(file)
         return plain(text) if address is None else f"[{plain(text)}]({address})"
 
+    def address_of(self, file: Path) -> str | None:
+        """Return where a browser finds the file; None where it is not served."""
+        if self._files_url is None:
+            return None
+        return address_of(file, self._settings, self._files_url)
 
-def file_of(details: Mapping[str, Any]) -> Path | None:
-    """Return the file that a job made: a report, or an export."""
-    if report := details.get(REPORT):
-        return Path(str(report))
-    if "folder" in details and "file" in details:
-        return Path(str(details["folder"])) / str(details["file"])
-    return None
+    def file_of(self, details: Mapping[str, Any]) -> Path | None:
+        """Return the file that a job made: a report, or an export."""
+        if report := details.get(REPORT):
+            return self._settings.quality_docs / str(report)
+        if "folder" in details and "file" in details:
+            return Path(str(details["folder"])) / str(details["file"])
+        return None
 
 
 def plain(text: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from audit_flows.amounts import count
-from audit_flows.links import Links, file_of
+from audit_flows.links import Links
 from audit_storage.overview import ARCHIVE, PURGE, QUALITY, DayOverview, DayState
 
 COLUMNS = ("day (UTC)", "archived", "checked", "sealed", "held", "purged")
@@ -60,7 +60,7 @@ def markdown(days: Sequence[DayOverview], links: Links) -> str:
         record = day.runs.get(job)
         if record is None or not text:
             return text
-        report = file_of(record.details) if job == QUALITY else None
+        report = links.file_of(record.details) if job == QUALITY else None
         linked = links.to_file(text, report)
         return linked if linked != text else links.to_run(text, record.details)
 
