@@ -1,6 +1,7 @@
 """Makes the pictures of docs/images anew: `make screenshots`.
 
-Each picture is a line of `PICTURES`: a page of Prefect's UI, or a command in a terminal. They are
+Each picture is a line of `PICTURES`: a page of Prefect's UI or of the quality reports, or a command
+in a terminal. They are
 taken on a stage of generated entries (stage.py) by one browser (camera.py); terminals are
 shell.py's.
 """
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from audit_quality.data_docs.address import address_of
 from camera import Camera, PictureError
 from shell import Shell
 from stage import ROOT, Stage, stage
@@ -75,7 +77,7 @@ PICTURES: tuple[WebPage | Command | LiveView, ...] = (
         "prefect-deployments",
         lambda made: f"{made.ui}/deployments",
         ("retention-purge", "At 02:00 AM"),
-        (1560, 780),
+        (1560, 920),
     ),
     WebPage(
         "prefect-overview",
@@ -88,6 +90,12 @@ PICTURES: tuple[WebPage | Command | LiveView, ...] = (
         lambda made: f"{made.ui}/artifacts/artifact/{made.artifact('daily-archive')}",
         ("released",),
         (1560, 760),
+    ),
+    WebPage(
+        "quality-report",
+        lambda made: address_of(made.settings.quality_docs, made.last_day),
+        ("checks passed",),
+        (1280, 1000),
     ),
 )
 """Every picture, in the order in which they are taken."""

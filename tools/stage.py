@@ -30,6 +30,7 @@ from audit_flows.prefect_home import (
 )
 from audit_flows.run_in_process import run_flow
 from audit_storage.jobs import JobTable
+from audit_storage.lake.lake import Lake
 from claude_max_audit import ClaudeMaxAuditor, SecuritySeverity
 from claude_max_audit.settings import Settings, load_settings
 
@@ -62,6 +63,11 @@ class Stage:
             **audit_environment(settings),
             API_URL_VARIABLE: api,
         }
+
+    @property
+    def last_day(self) -> str:
+        """The newest UTC day that was archived and checked."""
+        return str(max(Lake(self.settings).days()))
 
     def artifact(self, key: str) -> str:
         """Return the id of the newest artifact with this key."""
