@@ -192,7 +192,8 @@ def test_the_pages_show_the_history_in_a_browser_without_the_world_outside(
         page.wait_for_selector("text=2025-11-03 to 2025-11-06: 13 entries", timeout=60_000)
 
         newest_version(page, "data-quality")
-        report = page.locator("table a[href*='/quality/']").first.get_attribute("href")
+        of_day = f"table a[href*='/quality/'][href*='{FIRST_DAYS[-1]}']"
+        report = page.locator(of_day).first.get_attribute("href")
         assert report is not None
         page.goto(report)
         assert str(FIRST_DAYS[-1]) in page.locator("body").inner_text()
