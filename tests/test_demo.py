@@ -90,7 +90,7 @@ def test_it_takes_a_file_through_every_store(tmp_path: Path) -> None:
     assert number(told, "entries") == 20  # of the exported file
     assert "agent ant  15 entries, newest first" in told
     assert "severity high or critical  none" in told
-    assert "Great Expectations, 20 entries of 3 days:" in told
+    assert "Great Expectations: 20 entries of 3 days, " in told
     assert "20 entries of 3 commits computed anew, 0 findings" in told
     assert "All agree. 20 entries" in told
     assert "Traceback" not in done.stderr

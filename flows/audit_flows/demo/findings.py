@@ -22,8 +22,9 @@ from audit_flows.demo.agreement import Agreement
 from audit_flows.demo.source import Holdings
 from audit_flows.entry_view import in_brief
 from audit_flows.run_in_process import run_flow
-from audit_flows.terminal import ending, fields, one_line, plain, printable
+from audit_flows.terminal import ending, fields, plain, printable
 from audit_flows.workplace import Workplace
+from audit_quality.data_docs.address import path_of
 from audit_quality.report import QualityFailedError, QualityReport
 from audit_storage.export.manifest import manifest_path
 from audit_storage.jobs import JobTable
@@ -34,9 +35,6 @@ SHOWN = 2
 
 QUESTIONS = ("something failed and had to be tried again", "permission to do this was refused")
 """Asked by meaning: about what any swarm may have met."""
-
-MEANING_WIDTH = 64
-"""Characters of what a check protects; all of it is in the quality job's report."""
 
 GRAVE = ("high", "critical")
 
@@ -103,6 +101,7 @@ def show_checks(place: Workplace, agree: Agreement) -> RenderableType:
         _quality_table(reports),
         fields(
             [
+                ("pages", ending(str(path_of(place.settings.quality_docs)), 80)),
                 ("same content again", f"{counted(twice, 'entry')}: counted, no fault"),
                 (
                     "verify",
@@ -138,20 +137,18 @@ def _recorded(place: Workplace, job: str) -> int:
 
 
 def _quality_table(reports: Sequence[QualityReport]) -> RenderableType:
-    """One line for each check, over all days."""
+    """How many checks there are, and a line for each that failed on some day."""
     days = counted(len(reports), "day")
     entries = counted(sum(report.rows for report in reports), "entry")
-    table = Table.grid(padding=(0, 2, 0, 0))
     failures: Counter[str] = Counter()
-    meanings: dict[str, str] = {}
     for report in reports:
         for check in report.checks:
-            meaning = check.meaning.partition(", so that")[0]
-            meanings[check.name] = meaning.replace(str(report.day), "its own day")
             failures[check.name] += check.failures
-    for name, meaning in meanings.items():
-        failed = failures[name]
-        verdict = Text(f"{count(failed)} fail", "red") if failed else Text("passed", "green")
-        told = one_line(meaning, MEANING_WIDTH)
-        table.add_row("   ", verdict, plain(name.replace("_", " ")), Text(told, "dim"))
-    return Group(Text(f"  Great Expectations, {entries} of {days}:"), table)
+    failed = +failures
+    told = f"{counted(len(failed), 'check')} failed" if failed else "all passed"
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for name, number in failed.items():
+        table.add_row("   ", Text(f"{count(number)} fail", "red"), plain(name.replace("_", " ")))
+    checks = counted(len(failures), "check")
+    head = Text(f"  Great Expectations: {entries} of {days}, {checks}, {told}")
+    return Group(head, table) if failed else head
