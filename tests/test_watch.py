@@ -31,6 +31,7 @@ from claude_max_audit.entry import AuditEntry
 from claude_max_audit.hot.store import HotStore, Stamped
 from claude_max_audit.settings import Settings
 from cold_trail import archive
+from shell import without_size
 
 MakeEntry = Callable[..., AuditEntry]
 SECONDS = 60.0
@@ -98,7 +99,7 @@ def watching(
     where = {"AUDIT_HOME": str(settings.home), "AUDIT_REDIS_URL": str(settings.redis_url)}
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "audit_flows.cli", "watch", *arguments],
-        env={**os.environ, "TERM": "xterm-256color", **where, **place},
+        env={**without_size(os.environ), "TERM": "xterm-256color", **where, **place},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

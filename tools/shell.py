@@ -20,7 +20,7 @@ class Shell:
 
     def __init__(self, environment: Mapping[str, str], columns: int, lines: int) -> None:
         self._environment = {
-            **environment,
+            **without_size(environment),
             "TERM": "xterm-256color",
             "COLORTERM": "truecolor",
         }
@@ -68,6 +68,14 @@ class Shell:
         )
         os.close(theirs)
         return ours, command
+
+
+def without_size(environment: Mapping[str, str]) -> dict[str, str]:
+    """Leave out the two variables that say a terminal's size and win over what it says itself.
+
+    GNU readline sets them in every process that loads it, and so for all that this one starts.
+    """
+    return {name: text for name, text in environment.items() if name not in ("COLUMNS", "LINES")}
 
 
 def _read(terminal: int) -> bytes:
