@@ -397,6 +397,15 @@ def test_an_adoption_that_fails_is_done_again_by_the_next(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_whose_lock_went_first_is_removed_unless_it_holds_a_file(tmp_path: Path) -> None:
+    husk, odd = tmp_path / "0123456789abcdef", tmp_path / "fedcba9876543210"
+    for folder in (husk, odd):
+        folder.mkdir()
+    (odd / "notes").touch()
+    assert adopt_dead_writers(tmp_path, Store()) == (0, False)
+    assert list(tmp_path.iterdir()) == [odd]
+
+
 def test_a_folder_that_cannot_be_read_holds_nobody_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

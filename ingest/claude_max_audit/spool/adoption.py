@@ -19,6 +19,7 @@ from claude_max_audit.spool.folder import (
     adopt_folder,
     is_settled,
     remove_folder,
+    remove_husk,
     remove_unborn,
     rests,
     segments_in,
@@ -54,6 +55,7 @@ def adopt_dead_writers(directory: Path, sink: Sink) -> Adopted:
                 continue
             lock_fd = adopt_folder(folder)
             if lock_fd is None:
+                remove_husk(folder)
                 continue
             try:
                 carried += _carry_folder(folder, sink)

@@ -137,11 +137,20 @@ def remove_folder(folder: Path) -> None:
     """Remove a writer's folder if no segment is left in it."""
     if segments_in(folder):
         return
-    # Somebody may have put a file there, which is not ours to delete; and a folder that
-    # cannot be removed now is removed by the next process.
     with suppress(OSError):
         (folder / LOCK_NAME).unlink(missing_ok=True)
-        folder.rmdir()
+    # Killed here: the next process finds a folder without a lock.
+    remove_husk(folder)
+
+
+def remove_husk(folder: Path) -> None:
+    """Remove a folder whose lock is gone already: nobody writes there, and nobody can adopt it.
+
+    One that holds a file stays, because that is not ours to delete.
+    """
+    if not (folder / LOCK_NAME).exists():
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _age(path: Path) -> float:
