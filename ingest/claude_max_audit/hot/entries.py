@@ -14,6 +14,7 @@ from claude_max_audit.entry import AuditEntry, decode_entry
 from claude_max_audit.errors import TerminalError
 from claude_max_audit.hot.keys import JSON_FIELD, ZLIB_FIELD, entry_key
 from claude_max_audit.hot.link import RedisLink
+from claude_max_audit.hot.resp import bulk
 
 
 class UnreadableEntryError(TerminalError):
@@ -61,7 +62,13 @@ def load_json(link: RedisLink, entry_ids: Sequence[bytes]) -> list[bytes | None]
 
 
 def _field(link: RedisLink, entry_ids: Sequence[bytes], name: str) -> list[bytes | None]:
-    return link.ask([("HGET", b"audit:entry:" + entry_id, name) for entry_id in entry_ids])
+    field = bulk(name)
+    return link.ask_packed(
+        [
+            b"*3\r\n$4\r\nHGET\r\n$%d\r\naudit:entry:%b\r\n%b" % (len(i) + 12, i, field)
+            for i in entry_ids
+        ]
+    )
 
 
 def _unpacked(packed: bytes) -> bytes:

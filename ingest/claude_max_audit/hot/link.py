@@ -24,6 +24,10 @@ Command = tuple[Any, ...]
 _PASSING_TROUBLE = ("BUSY ", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
 """How error replies begin that another try may not meet."""
 
+_READ_BYTES = 256 * 1024
+
+_NOT_YET = object()
+
 _SHARED_OPTIONS = frozenset(
     {
         "host",
@@ -106,6 +110,16 @@ class RedisLink:
         with self._connection() as connection:
             connection.send_packed_command([_packed(commands)])
             replies = _read(connection, len(commands))
+        return self.without_errors(replies)
+
+    def ask_packed(self, commands: Sequence[bytes]) -> list[Any]:
+        """As `ask`, of commands whose bytes are made already (`hot/resp.py`): thousands of them
+        in a third of the time, because replies are taken off the line many at once."""
+        if not commands:
+            return []
+        with self._connection() as connection:
+            connection.send_packed_command([b"".join(commands)])
+            replies = _read_many(connection, len(commands))
         return self.without_errors(replies)
 
     def send(self, parts: Iterable[bytes], count_replies: Callable[[], int]) -> Any:
@@ -217,6 +231,27 @@ def _read(connection: Any, count: int) -> list[Any]:
             raise
         except ResponseError as refused:
             replies.append(refused)
+    return replies
+
+
+def _read_many(connection: Any, count: int) -> list[Any]:
+    """As `_read`, with a reader of its own: between two calls nothing waits in redis-py's."""
+    from hiredis import PushNotification, Reader
+    from redis.exceptions import InvalidResponse, ResponseError
+
+    reader = Reader(
+        protocolError=InvalidResponse, replyError=ResponseError, notEnoughData=_NOT_YET
+    )
+    receive, feed, gets = connection._sock.recv, reader.feed, reader.gets
+    replies: list[Any] = []
+    while len(replies) < count:
+        data = receive(_READ_BYTES)
+        if not data:
+            raise ConnectionError("connection closed by the server")
+        feed(data)
+        while (reply := gets()) is not _NOT_YET:
+            if not isinstance(reply, PushNotification):
+                replies.append(reply)
     return replies
 
 

@@ -6,7 +6,7 @@ does not name never gets an expiry here: a late one waits for the next archive o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from typing import Final
 
@@ -15,6 +15,7 @@ from claude_max_audit.hot.keys import DAYS, archived_key, day_end, day_key, entr
 from claude_max_audit.hot.link import RedisLink
 from claude_max_audit.hot.members import chunks_of
 from claude_max_audit.hot.prune import HotPruner
+from claude_max_audit.hot.resp import bulk
 
 _MARKER_LEAD_SECONDS: Final = 60
 """The marker goes this long before the first entry, so that no day looks whole which is not."""
@@ -45,7 +46,7 @@ class HotRelease:
             return self._pruner.forget(entry_ids)
         released = 0
         for chunk in chunks_of(entry_ids, _AT_ONCE):
-            released += sum(self._link.ask([("EXPIREAT", entry_key(i), at) for i in chunk]))
+            released += sum(self._link.ask_packed(_expiries(chunk, at)))
         self._link.ask([("ZADD", DAYS, "XX", at, day)])
         if released < len(entry_ids):
             self._pruner.prune_day(day, now, all_of_it=True)
@@ -70,3 +71,10 @@ class HotRelease:
             for day, marker, count in zip(days, markers, held, strict=True)
             if marker is not None and int(marker) == lake_counts[day] <= count
         }
+
+
+def _expiries(entry_ids: Sequence[str], at: int) -> list[bytes]:
+    """A command each: packed here, as this is most of what a release of millions costs."""
+    end = bulk(str(at))
+    keys = [entry_key(entry_id).encode() for entry_id in entry_ids]
+    return [b"*3\r\n$8\r\nEXPIREAT\r\n$%d\r\n%b\r\n%b" % (len(key), key, end) for key in keys]

@@ -19,7 +19,8 @@ from typing import Any
 from claude_max_audit.entry import AuditEntry, epoch_us
 from claude_max_audit.fresh import FreshMessages
 from claude_max_audit.hot.batch import BatchPacker, Keeping, Stamped
-from claude_max_audit.hot.entries import UnreadableEntryError, load, load_json, load_readable
+from claude_max_audit.hot.day_reader import PAGE, DayPage, read_day
+from claude_max_audit.hot.entries import UnreadableEntryError, load, load_readable
 from claude_max_audit.hot.erasure import rewrite_files
 from claude_max_audit.hot.keep import keep
 from claude_max_audit.hot.keys import (
@@ -265,11 +266,19 @@ class HotStore:
             if count
         }
 
-    def scan_day(self, day: date, chunk: int = 5_000) -> Iterator[list[bytes]]:
+    def read_day(self, day: date, chunk: int = PAGE) -> Iterator[DayPage]:
+        """A UTC day's entries in the order (timestamp, entry id), with the ids of their keys."""
+        return read_day(self._link, day.isoformat(), chunk)
+
+    def scan_day(self, day: date, chunk: int = PAGE) -> Iterator[list[bytes]]:
         """Full JSON of a UTC day's entries in the order (timestamp, entry id)."""
-        for ids in chunks_of(self.day_ids(day), chunk):
-            texts = load_json(self._link, [entry_id.encode() for entry_id in ids])
-            yield [text for text in texts if text is not None]
+        for page in self.read_day(day, chunk):
+            yield page.texts
+
+    def count_day(self, day: date) -> int:
+        """The number of entries of a UTC day."""
+        [count] = self._link.ask([("ZCARD", day_key(day.isoformat()))])
+        return int(count)
 
     def day_ids(self, day: date) -> list[str]:
         """Ids of a UTC day's entries in the order (timestamp, entry id)."""
@@ -286,16 +295,16 @@ class HotStore:
         """Let the entries of a day go that are in the lake; returns how many were here.
 
         They expire `hot_days` after the day's end, or go at once if that is past. `archived`
-        is the lake's number of the day's entries, `verified` the ids that it was verified to
-        hold. Without `verified` all the day's entries are taken to be in the lake, unless they
-        are more than it has: then none is released, and the day waits for the next archive.
+        is the lake's number of the day's entries, `verified` the ids, all of the day, that it
+        was verified to hold; it is only counted and walked, so millions need no set. Without
+        it all the day's entries are taken to be in the lake, unless they are more than it has:
+        then none is released, and the day waits for the next archive.
         """
-        ids = self.day_ids(day)
-        if verified is not None:
-            ids = [entry_id for entry_id in ids if entry_id in verified]
-        elif len(ids) > archived:
-            return 0
-        return self._release.release(day.isoformat(), archived, ids, now.timestamp())
+        if verified is None:
+            verified = self.day_ids(day)
+            if len(verified) > archived:
+                return 0
+        return self._release.release(day.isoformat(), archived, verified, now.timestamp())
 
     def complete_days(self, lake_counts: Mapping[date, int], now: datetime) -> set[date]:
         """Days of which Redis still holds every entry that the lake has, by its counts."""
