@@ -130,7 +130,8 @@ BOUNDARIES = (
     Boundary(pl.LazyFrame, "collect", _polars, writes=False),
     Boundary(pl, "collect_all", _polars, writes=False),
     Boundary(pl, "read_parquet", _polars, writes=False),
-    *(Boundary(RedisLink, name, _redis) for name in ("ask", "send", "_exchange")),
+    *(Boundary(RedisLink, name, _redis)
+        for name in ("ask", "ask_packed", "send", "_exchange")),
     *(Boundary(TracedConnection, name, _sqlite) for name in ("execute", "executescript")),
     Boundary(TracedConnection, "__exit__", _sqlite),
 )  # fmt: skip

@@ -22,6 +22,7 @@ from audit_storage.archive.archive import (
     archive_day,
     pending_days,
 )
+from audit_storage.archive.page_proof import prove_page
 from audit_storage.archive.quarantine import Quarantine
 from audit_storage.lake import transaction as lake_transaction
 from audit_storage.lake.canonical import canonical_of
@@ -32,6 +33,7 @@ from audit_storage.layout import span_of_day
 from audit_storage.merkle import root_of
 from claude_max_audit.entry import AuditEntry, with_entry_hash
 from claude_max_audit.errors import LakeUnavailableError
+from claude_max_audit.hot.day_reader import DayPage
 from claude_max_audit.hot.store import HotStore, Stamped
 from claude_max_audit.query import Query
 from claude_max_audit.settings import Settings
@@ -240,8 +242,8 @@ def test_a_large_day_is_streamed_in_runs(
     monkeypatch.setattr(lake_transaction, "RUN_ROWS", 64)
     monkeypatch.setattr(lake_transaction, "PART_ROWS", 200)
     entries = fill(DAY_1, 1000)
-    scanned = HotStore.scan_day
-    monkeypatch.setattr(HotStore, "scan_day", lambda self, day: scanned(self, day, chunk=50))
+    read = HotStore.read_day
+    monkeypatch.setattr(HotStore, "read_day", lambda self, day: read(self, day, chunk=50))
     [day] = archive().days
     assert day.files == 5
     assert day.merkle_root == root_of(e.canonical_bytes() for e in entries).hex()
@@ -268,6 +270,24 @@ BAD: dict[str, tuple[str, Callable[[AuditEntry], bytes]]] = {
     "cut off": ("it cannot be read", lambda e: e.to_json().encode()[:-30]),
     "not utf-8": ("it cannot be read", lambda e: e.to_json().encode().replace(b"green", b"gr\xff")),
     "unknown word": ("it cannot be read", lambda e: resealed(e).replace(b'"inform"', b'"infirm"')),
+    "a field left out": (
+        "it cannot be read",
+        lambda e: with_entry_hash(e.canonical_bytes().replace(b'"agent_id":"agent_a",', b"")),
+    ),
+    "a field that is null": (
+        "it cannot be read",
+        lambda e: with_entry_hash(e.canonical_bytes().replace(b'"agent_a"', b"null", 1)),
+    ),
+    "a field that is new": (
+        "it cannot be read",
+        lambda e: with_entry_hash(e.canonical_bytes()[:-1] + b',"colour":"red"}'),
+    ),
+    "an empty field spelt out": (
+        "not in canonical form",
+        lambda e: with_entry_hash(
+            e.canonical_bytes().replace(b',"content_hash"', b',"operation":null,"content_hash"', 1)
+        ),
+    ),
     "changed content": (
         "entry_hash does not agree",
         lambda e: e.to_json().encode().replace(b"green", b"red"),
@@ -321,6 +341,7 @@ def test_a_bad_entry_goes_to_quarantine_and_the_rest_to_the_lake(
     bad = entries.pop(11)
     text = damage(bad)
     assert text != bad.to_json().encode()
+    assert prove_page(DayPage([bad.entry_id.encode()], [text]), DAY_1, "x") is None
     tamper(raw, bad, text)
     [day] = archive().days
     assert (day.archived, day.quarantined, day.released) == (29, 1, 30)
@@ -341,7 +362,7 @@ def test_an_entry_copied_over_another_is_archived_once(
     [day] = archive().days
     assert (day.archived, day.quarantined) == (29, 1)
     assert_whole(lake, entries)
-    assert "already read under another key" in quarantine.list()[0].reason
+    assert "kept under the id of another" in quarantine.list()[0].reason
 
 
 def test_one_entry_moved_in_time_does_not_harm_its_neighbours(
@@ -404,7 +425,7 @@ def _after(method: Any) -> Any:
 
 
 def _second_chunk(scan: Any) -> Any:
-    def cut(self: HotStore, day: date) -> Iterator[list[bytes]]:
+    def cut(self: HotStore, day: date) -> Iterator[DayPage]:
         yield next(scan(self, day, chunk=10))
         raise Cut
 
@@ -412,7 +433,7 @@ def _second_chunk(scan: Any) -> Any:
 
 
 FAULTS: dict[str, tuple[type, str, Callable[[Any], Any]]] = {
-    "reading": (HotStore, "scan_day", _second_chunk),
+    "reading": (HotStore, "read_day", _second_chunk),
     "before quarantine": (Quarantine, "add", lambda _: _cut),
     "after quarantine": (Quarantine, "add", _after),
     "before the commit": (LakeTransaction, "commit", lambda _: _cut),

@@ -17,8 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit_storage.archive.inspection import inspect
+from audit_storage.archive.page_proof import prove_page
 from audit_storage.lake.canonical import canonical_of
-from audit_storage.lake.schema import FILE_SCHEMA, LAKE_SCHEMA, as_frame, entries_of, to_frame
+from audit_storage.lake.schema import (
+    FILE_SCHEMA,
+    LAKE_SCHEMA,
+    as_frame,
+    entries_of,
+    to_frame,
+    to_table,
+)
+from audit_storage.merkle import leaf_hash
 from claude_max_audit.entry import (
     ENTRY_FIELDS,
     AuditEntry,
@@ -27,6 +36,7 @@ from claude_max_audit.entry import (
     entry_hash_of,
     with_entry_hash,
 )
+from claude_max_audit.hot.day_reader import DayPage
 from claude_max_audit.recorder import Recorder
 from claude_max_audit.vocabulary import (
     AuditEntryType,
@@ -98,6 +108,17 @@ def through_parquet(rows: pl.DataFrame) -> pl.DataFrame:
     return pl.read_parquet(sink.getvalue().to_pybytes())
 
 
+def proven(of_day: list[AuditEntry]) -> pa.Table:
+    """The rows that the archive makes of a page with these entries."""
+    ids = [entry.entry_id.encode() for entry in of_day]
+    page = DayPage(ids, [entry.to_json().encode() for entry in of_day])
+    found = prove_page(page, of_day[0].day, "x")
+    assert found is not None
+    rows, leaves = found
+    assert leaves == [leaf_hash(entry.canonical_bytes()) for entry in of_day]
+    return rows
+
+
 @given(st.lists(entries(), min_size=1, max_size=4))
 @settings(deadline=None)
 def test_hostile_entries_come_back_byte_for_byte(given_entries: list[AuditEntry]) -> None:
@@ -107,6 +128,7 @@ def test_hostile_entries_come_back_byte_for_byte(given_entries: list[AuditEntry]
         assert after == before.canonical_bytes()
         assert entry_hash_of(after) == before.entry_hash
         assert inspect(with_entry_hash(after), before.day).entry == before
+        assert proven([before]).equals(to_table([before], "x"))
 
 
 @given(entries())
@@ -132,6 +154,9 @@ def test_every_real_event_comes_back_byte_for_byte(realdata: Path) -> None:
     for before, after in zip(made, canonical_of(rows), strict=True):
         assert after == before.canonical_bytes()
         assert entry_hash_of(after) == before.entry_hash
+    for day in {entry.day for entry in made}:
+        of_day = [entry for entry in made if entry.day == day]
+        assert proven(of_day).equals(to_table(of_day, "x"))
 
 
 def _real_entries(realdata: Path) -> Iterator[AuditEntry]:

@@ -1,18 +1,21 @@
 """Makes the next of something while the one before is being used: reading beside writing.
 
-The export and the purge read the lake through it. One thread works ahead, by one item and no
-further, so memory grows by one. Order stays, and what the source raises comes out where its
-item would have; a consumer that stops early closes the source.
+The export and the purge read the lake through it, the archive Redis. It works ahead by one item
+(`read_ahead`) or by one for each thread (`work_ahead`) and no further, so memory is bounded.
+Order stays, and what the source raises comes out where its item would have; a consumer that stops
+early closes the source of `read_ahead`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 def read_ahead(items: Iterator[T]) -> Generator[T, None, None]:
@@ -29,3 +32,22 @@ def read_ahead(items: Iterator[T]) -> Generator[T, None, None]:
                 coming.result()
             if isinstance(items, Generator):
                 items.close()
+
+
+def work_ahead(
+    work: Callable[[T], R], items: Iterator[T], workers: int
+) -> Generator[R, None, None]:
+    """Give what `work` makes of each item, in the items' order; so many are made at once."""
+    with ThreadPoolExecutor(workers, thread_name_prefix="work-ahead") as aside:
+        coming: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                coming.append(aside.submit(work, item))
+                del item  # what was made of it may be much smaller
+                if len(coming) > workers:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+        finally:
+            for future in coming:
+                future.cancel()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from claude_max_audit.entry import epoch_us
 from claude_max_audit.hot.link import Command, RedisLink
@@ -44,6 +44,14 @@ class Window(NamedTuple):
             "-inf" if span.start == BEGINNING else str(low),
             "+inf" if span.end == END else str(high),
         )
+
+
+class Ids(Protocol):
+    """Entry ids that are only counted and walked, whatever keeps them."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[str]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ leaves the day due, for the next one to finish.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from claude_max_audit.entry import AuditEntry, decode_entry, epoch_us
@@ -33,7 +33,7 @@ from claude_max_audit.hot.keys import (
     touched_key,
 )
 from claude_max_audit.hot.link import Command, RedisLink
-from claude_max_audit.hot.members import Member, chunks_of, members_of, next_start
+from claude_max_audit.hot.members import Ids, Member, chunks_of, members_of, next_start
 
 _AT_ONCE: Final = 4_000
 """Members looked at in one round trip."""
@@ -86,7 +86,7 @@ class HotPruner:
         self._close(day, retry_at, next_due)
         return pruned
 
-    def forget(self, entry_ids: Collection[str]) -> int:
+    def forget(self, entry_ids: Ids) -> int:
         """Remove entries and their index members at once; returns how many were there.
 
         An entry's hash goes last: cut before, the next call finds in it what to remove.

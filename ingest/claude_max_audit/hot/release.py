@@ -6,14 +6,14 @@ does not name never gets an expiry here: a late one waits for the next archive o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Final
 
 from claude_max_audit.hot.batch import Keeping
 from claude_max_audit.hot.keys import DAYS, archived_key, day_end, day_key, entry_key
 from claude_max_audit.hot.link import RedisLink
-from claude_max_audit.hot.members import chunks_of
+from claude_max_audit.hot.members import Ids, chunks_of
 from claude_max_audit.hot.prune import HotPruner
 from claude_max_audit.hot.resp import bulk
 
@@ -35,7 +35,7 @@ class HotRelease:
         """Epoch second at which the entries of an archived day go."""
         return day_end(day) + self._keeping.seconds
 
-    def release(self, day: str, archived: int, entry_ids: Collection[str], now: float) -> int:
+    def release(self, day: str, archived: int, entry_ids: Ids, now: float) -> int:
         """Let these entries of a day expire, or go at once; returns how many there were.
 
         If we stop half way, some entries have their expiry and there is no new marker: the

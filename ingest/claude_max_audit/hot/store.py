@@ -33,7 +33,7 @@ from claude_max_audit.hot.keys import (
 )
 from claude_max_audit.hot.link import RedisLink
 from claude_max_audit.hot.mark import mark_of
-from claude_max_audit.hot.members import Member, Members, Window, chunks_of
+from claude_max_audit.hot.members import Ids, Member, Members, Window, chunks_of
 from claude_max_audit.hot.prune import HotPruner
 from claude_max_audit.hot.reader import HotReader
 from claude_max_audit.hot.release import HotRelease
@@ -290,7 +290,7 @@ class HotStore:
         day: date,
         archived: int,
         now: datetime,
-        verified: Collection[str] | None = None,
+        verified: Ids | None = None,
     ) -> int:
         """Let the entries of a day go that are in the lake; returns how many were here.
 

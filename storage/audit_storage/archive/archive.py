@@ -10,10 +10,12 @@ there, the day counts as archived all the same, and its bad hot copies expire wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import os
+from collections.abc import Callable, Collection, Generator
 from contextlib import closing
 from dataclasses import replace
 from datetime import date, datetime
+from functools import partial
 from time import monotonic
 from typing import Protocol
 
@@ -21,15 +23,17 @@ import polars as pl
 
 from audit_storage.archive.gaps import gaps_of_day
 from audit_storage.archive.intake import Intake
+from audit_storage.archive.page import CheckedPage, check_page
 from audit_storage.archive.quarantine import Quarantine
 from audit_storage.archive.report import ArchiveReport, DayReport, LakeDamagedError
+from audit_storage.archive.trail_root import UnorderedError
 from audit_storage.lake.delta_log import OvertakenError
 from audit_storage.lake.lake import Lake
 from audit_storage.lake.schema import entries_of
 from audit_storage.lake.transaction import LakeTransaction, Snapshot
 from audit_storage.lake.view import LakeView
-from audit_storage.layout import archive_app, day_is_closed, span_of_day
-from audit_storage.read_ahead import read_ahead
+from audit_storage.layout import archive_app, day_is_closed, month_of, span_of_day
+from audit_storage.read_ahead import read_ahead, work_ahead
 from claude_max_audit.entry import AuditEntry, entry_hash_of
 from claude_max_audit.hot.store import HotStore
 from claude_max_audit.query import Query
@@ -45,6 +49,10 @@ __all__ = [
 
 ATTEMPTS = 5
 """Times that a day is read again because another archive committed to it first."""
+
+CHECKS_AT_ONCE = 4
+"""Pages checked side by side, if there are so many processors: more would wait for Redis, and
+each takes some 30 MB."""
 
 INDEX_ROWS = 5_000
 """Entries handed to the index at once: half a minute of embedding."""
@@ -134,9 +142,15 @@ def archive_day(
 ) -> DayReport:
     """Archive one closed UTC day; see `archive_closed_days`. Doing so again changes nothing."""
     started = monotonic()
+    sorts = False
+    last: Exception
     for _ in range(ATTEMPTS):
         try:
-            report = _archive_once(lake, hot, quarantine, day, now, progress)
+            report = _archive_once(lake, hot, quarantine, day, now, progress, sorts=sorts)
+        except UnorderedError as unordered:
+            # Somebody changed a time in Redis; nothing was written yet. Sorting needs more memory.
+            sorts, last = True, unordered
+            continue
         except OvertakenError as overtaken:
             # Another archive committed first and nothing of ours was published: read the day
             # again; what it brought is now among the known, and often nothing is left.
@@ -153,15 +167,17 @@ def _archive_once(
     day: date,
     now: datetime,
     progress: Progress | None,
+    *,
+    sorts: bool,
 ) -> DayReport:
     with lake.begin(archive_app(day)) as transaction:
-        intake = Intake(day, now, transaction.view.day_hashes(day), lambda: hot.day_ids(day))
-        # Redis answers for the next chunk while this one is checked.
-        with closing(read_ahead(hot.scan_day(day))) as chunks:
-            for texts in chunks:
-                transaction.add(intake.take(texts))
+        intake = Intake(day, now, transaction.view.day_hashes(day), sorts=sorts)
+        listed = hot.count_day(day)
+        with closing(_checked(hot, day, transaction.snapshot)) as pages:
+            for page in pages:
+                transaction.add_rows(month_of(day), intake.take(page))
                 if progress is not None:
-                    progress(day, intake.read, intake.listed)
+                    progress(day, intake.read, max(intake.read, listed))
         # Killed up to here: Redis has everything, the lake nothing new, the next run starts over.
         quarantine.add(day, intake.rejected)
         # Killed here: the rejected are kept; the next run keeps them once and goes on.
@@ -184,6 +200,13 @@ def _archive_once(
         released=_release(hot, intake, held.days().get(day, 0), now),
         gaps=gaps_of_day(held, day) if report.snapshot is not None else (),
     )
+
+
+def _checked(hot: HotStore, day: date, snapshot: str) -> Generator[CheckedPage, None, None]:
+    """Give the day's pages in order: while some are checked, Redis answers for the next."""
+    with closing(read_ahead(hot.read_day(day))) as pages:
+        check = partial(check_page, day=day, snapshot=snapshot)
+        yield from work_ahead(check, pages, min(CHECKS_AT_ONCE, os.cpu_count() or 1))
 
 
 def _publish(

@@ -1,117 +1,86 @@
 """One reading of a closed day: what of it is new, what the lake has, and what is bad.
 
-The archive feeds it the texts that the hot store keeps for the day and takes the new entries
-out. What remains in memory are ids, times and leaf hashes, some 300 bytes an entry. Writes
-nothing, and does not rely on the order in which the texts come.
+The archive feeds it the checked pages of the day and takes the rows of the new entries out.
+What remains in memory is sixteen bytes an entry: its id, so that it can be released. Writes
+nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date, datetime
 
 import polars as pl
+import pyarrow as pa
 
-from audit_storage.archive.inspection import RejectedError, id_within, inspect
+from audit_storage.archive.id_list import IdList
+from audit_storage.archive.inspection import id_within
+from audit_storage.archive.page import BadEntry, CheckedPage
 from audit_storage.archive.quarantine import Rejected
-from audit_storage.lake.schema import TRAIL_ORDER
-from audit_storage.merkle import leaf_hash, root_of_hashes
-from claude_max_audit.entry import AuditEntry, epoch_us
+from audit_storage.archive.trail_root import TrailRoot
+from audit_storage.lake.schema import as_frame
 
 
 class Intake:
-    """Tells a day's entries apart. `known` are the lake's entry hashes of the day by id, and
-    `list_ids` lists the ids under which the hot store keeps the day's entries."""
+    """Tells a day's entries apart. `known` are the lake's entry hashes of the day by id.
+
+    With `sorts` the pages may come in any order, else `take` raises `UnorderedError`.
+    """
 
     def __init__(
-        self,
-        day: date,
-        now: datetime,
-        known: Mapping[str, str],
-        list_ids: Callable[[], Collection[str]],
+        self, day: date, now: datetime, known: Mapping[str, str], *, sorts: bool = False
     ) -> None:
         self.day = day
         self.rejected: list[Rejected] = []
+        self.rejected_ids: list[str] = []
+        """The ids under which the rejected are kept."""
+        self.accepted_ids = IdList()
+        """The ids of the good entries, new and already archived."""
         self.already = 0
         self.read = 0
         self._now = now
         self._known = known
-        self._list_ids = list_ids
-        self._listed = set(list_ids())
-        self._unclaimed = self._listed.copy()
-        self._leaves = [_leaves([], [])]
+        self._root = TrailRoot(sorts=sorts)
 
-    @property
-    def listed(self) -> int:
-        """Entries that the day is known to have."""
-        return len(self._listed)
-
-    @property
-    def accepted_ids(self) -> set[str]:
-        """The ids of the good entries, new and already archived."""
-        return self._listed - self._unclaimed
-
-    @property
-    def rejected_ids(self) -> set[str]:
-        """The ids under which the rejected are kept, or none when that is not certain.
-
-        An id without a text may be one that is being written at this moment: when there are
-        such ids, nobody can say which are the rejected ones.
-        """
-        return self._unclaimed if len(self._unclaimed) == len(self.rejected) else set()
-
-    def take(self, texts: Iterable[bytes]) -> list[AuditEntry]:
-        """Return the new good entries of a chunk."""
-        new: list[AuditEntry] = []
-        leaves: list[bytes] = []
-        for text in texts:
-            self.read += 1
-            try:
-                entry, canonical = inspect(text, self.day)
-                is_new = self._accept(entry)
-            except RejectedError as bad:
-                one = Rejected(self.day, id_within(text), str(bad), text, self._now)
-                self.rejected.append(one)
-                continue
-            if is_new:
-                leaves.append(leaf_hash(canonical))
-                new.append(entry)
-            else:
-                self.already += 1
-        self._leaves.append(_leaves(new, leaves))
-        return new
+    def take(self, page: CheckedPage) -> pa.Table:
+        """Return the rows of the new good entries of a page."""
+        self.read += page.read
+        for bad in page.bad:
+            self._reject(bad)
+        if self._known:
+            page = self._without_known(page)
+        keys = as_frame(page.rows.select(["timestamp", "entry_id"]))
+        self.accepted_ids.add(keys.get_column("entry_id"))
+        self._root.add(keys, page.leaves)
+        return page.rows
 
     def merkle_root(self) -> bytes:
         """Return the root over the new entries' canonical bytes, in trail order."""
-        ordered = pl.concat(self._leaves).sort(TRAIL_ORDER)
-        return root_of_hashes(ordered.get_column("leaf"))
+        return self._root.root()
 
-    def _accept(self, entry: AuditEntry) -> bool:
-        """Say whether a good entry is new; raises `RejectedError` when it is out of place."""
-        entry_id = entry.entry_id
-        if entry_id not in self._unclaimed:
-            self._expect_late(entry_id)
-        known = self._known.get(entry_id)
-        if known is not None and known != entry.entry_hash:
-            raise RejectedError("the lake holds another entry with this entry_id")
-        self._listed.add(entry_id)
-        self._unclaimed.discard(entry_id)
-        return known is None
+    def _without_known(self, page: CheckedPage) -> CheckedPage:
+        """Keep what the lake lacks; what it holds otherwise than Redis does is rejected."""
+        new, held = [], []
+        ids, hashes = (page.rows.column(n).to_pylist() for n in ("entry_id", "entry_hash"))
+        for number, (entry_id, entry_hash) in enumerate(zip(ids, hashes, strict=True)):
+            known = self._known.get(entry_id)
+            if known is None:
+                new.append(number)
+            elif known == entry_hash:
+                held.append(entry_id)
+            else:
+                reason = "the lake holds another entry with this entry_id"
+                self._reject(BadEntry(entry_id, page.texts[number], reason))
+        self.already += len(held)
+        self.accepted_ids.add(pl.Series(held, dtype=pl.String))
+        return CheckedPage(
+            page.rows.take(pa.array(new, pa.int64())),
+            [page.texts[number] for number in new],
+            [page.leaves[number] for number in new],
+            (),
+        )
 
-    def _expect_late(self, entry_id: str) -> None:
-        """One that was not listed may have come since: look again before it is called bad."""
-        if entry_id in self._listed:
-            raise RejectedError("its entry_id was already read under another key")
-        if entry_id not in self._list_ids():
-            raise RejectedError("it is kept under the id of another entry")
-
-
-def _leaves(entries: Sequence[AuditEntry], leaves: Sequence[bytes]) -> pl.DataFrame:
-    return pl.DataFrame(
-        {
-            "timestamp": [epoch_us(entry.timestamp) for entry in entries],
-            "entry_id": [entry.entry_id for entry in entries],
-            "leaf": leaves,
-        },
-        schema={"timestamp": pl.Int64, "entry_id": pl.String, "leaf": pl.Binary},
-    )
+    def _reject(self, bad: BadEntry) -> None:
+        one = Rejected(self.day, id_within(bad.text), bad.reason, bad.text, self._now)
+        self.rejected.append(one)
+        self.rejected_ids.append(bad.entry_id)

@@ -28,14 +28,20 @@ def canonical_of(rows: pl.DataFrame, prefix: bytes = b"") -> list[bytes]:
 
     Raises `ValueError` when a closed word is not one that an entry may have.
     """
+    return canonical_column(rows, prefix).to_list()
+
+
+def canonical_column(rows: pl.DataFrame, prefix: bytes = b"") -> pl.Series:
+    """Return what `canonical_of` does as a column of bytes; raises as it does."""
     if not rows.height:
-        return []  # Texts that are the same in every row would give one all the same.
+        # Texts that are the same in every row would give one all the same.
+        return pl.Series("canonical", dtype=pl.Binary)
     for name in WORDS:
         check_words(name, rows.get_column(name))
     rows = rows.select(name for name in ENTRY_FIELDS if name != "entry_hash")
     rows = rows.with_columns(_time_texts(rows.get_column(name)) for name in _TIMES)
     text = pl.concat_str(_parts(rows, prefix.decode("ascii")), ignore_nulls=True)
-    return rows.select(text.cast(pl.Binary)).to_series().to_list()
+    return rows.select(text.cast(pl.Binary)).to_series()
 
 
 def _parts(rows: pl.DataFrame, prefix: str) -> list[pl.Expr]:

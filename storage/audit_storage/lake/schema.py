@@ -87,7 +87,7 @@ def to_table(entries: Sequence[AuditEntry], snapshot: str) -> pa.Table:
         for name, attribute in zip(ENTRY_FIELDS, _ATTRIBUTES, strict=True)
     ]
     texts = columns[ENTRY_FIELDS.index("metadata")]
-    columns.extend(_metadata_words(texts))
+    columns.extend(metadata_words(texts))
     columns.append(pa.repeat(pa.scalar(snapshot, _TEXT), len(entries)))
     return pa.Table.from_arrays(columns, schema=FILE_SCHEMA)
 
@@ -109,7 +109,7 @@ def _column(name: str, values: list[Any]) -> pa.Array:
     return pa.array(values, kind)
 
 
-def _metadata_words(texts: pa.Array) -> list[pa.Array]:
+def metadata_words(texts: pa.Array) -> list[pa.Array]:
     """Read the words out of the metadata's texts; what is not text counts as absent."""
     words: dict[str, list[str | None]] = {key: [None] * len(texts) for key in METADATA_WORDS}
     # Only a text that spells a key, or might with escapes, is worth parsing.
