@@ -101,8 +101,7 @@ class LakePart:
         )
 
     def write_run(self, rows: pa.Table) -> None:
-        """Append rows of `FILE_SCHEMA`, sorted among themselves by `FILE_ORDER`."""
-        rows = rows.sort_by([(name, "ascending") for name in FILE_ORDER])
+        """Append rows of `FILE_SCHEMA` as they come: sorted as `sorted_run` does it."""
         self._writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
         self.rows += rows.num_rows
         for name in STATISTICS:
@@ -148,6 +147,11 @@ class LakePart:
         least, greatest = extremes["min"], extremes["max"]
         self._least[name] = min(self._least.get(name, least), least)
         self._greatest[name] = max(self._greatest.get(name, greatest), greatest)
+
+
+def sorted_run(rows: pa.Table) -> pa.Table:
+    """Return rows in the order that a run of a file has."""
+    return rows.sort_by([(name, "ascending") for name in FILE_ORDER])
 
 
 def _as_json(value: Any) -> Any:
