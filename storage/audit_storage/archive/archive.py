@@ -27,6 +27,7 @@ from audit_storage.archive.page import CheckedPage, check_page
 from audit_storage.archive.quarantine import Quarantine
 from audit_storage.archive.report import ArchiveReport, DayReport, LakeDamagedError
 from audit_storage.archive.trail_root import UnorderedError
+from audit_storage.lake.canonical import canonical_of
 from audit_storage.lake.delta_log import OvertakenError
 from audit_storage.lake.lake import Lake
 from audit_storage.lake.schema import entries_of
@@ -240,9 +241,10 @@ def _check_rows(view: LakeView, day: date, *, other_than: str | None) -> None:
     """Rebuild every row's bytes and compare with its hash; raises `LakeDamagedError`."""
     for frame in view.scan(Query(span=span_of_day(day))):
         rows = frame.filter(pl.col("snapshot") != other_than) if other_than else frame
-        for entry in entries_of(rows):
-            if entry_hash_of(entry.canonical_bytes()) != entry.entry_hash:
-                raise LakeDamagedError(view.uri, day, entry.entry_id)
+        proofs = zip(canonical_of(rows), *rows.select("entry_hash", "entry_id"), strict=True)
+        for canonical, entry_hash, entry_id in proofs:
+            if entry_hash_of(canonical) != entry_hash:
+                raise LakeDamagedError(view.uri, day, entry_id)
 
 
 def _indexed(lake: Lake, index: Index, report: DayReport) -> DayReport:
