@@ -69,6 +69,7 @@ REASONS = {
     "archive/archive.py:_release: release_day": IN_LAKE,
     "hot/store.py:HotStore.release_day: release": IN_LAKE,
     "hot/release.py:HotRelease.release: *": IN_LAKE,
+    "hot/release.py:_expiries: *": "part of HotRelease.release",
     "hot/batch.py:BatchPacker._expire*": NO_LAKE,
     "hot/store.py:HotStore.forget: forget": "called by the purge alone, for what is not held",
     "hot/prune.py:HotPruner._forget*": "called by the purge and the release alone",

@@ -40,13 +40,12 @@ def gaps_of_day(view: LakeView, day: date) -> tuple[Gap, ...]:
     Numbers of other days are looked at for the writers in question only: an entry may be
     dated back, and a writer's work may cross midnight. Raises `LakeUnavailableError`.
     """
-    numbers = _numbers(view, files_for_day(view.files, day), pl.col("timestamp").dt.date() == day)
-    bounds = numbers.group_by("writer_id").agg(
-        pl.col("writer_seq").min().alias("low"),
-        pl.col("writer_seq").max().alias("high"),
-        pl.col("writer_seq").n_unique().alias("count"),
-    )
-    suspects = bounds.filter(pl.col("high") - pl.col("low") + 1 > pl.col("count"))
+    of_day = pl.col("timestamp").dt.date() == day
+    # A file at a time: the numbers of a day of millions never stand in memory together.
+    stretches = [
+        _stretches(_numbers(view, [file], of_day)) for file in files_for_day(view.files, day)
+    ]
+    suspects = _with_gaps(stretches) if stretches else pl.DataFrame()
     if suspects.is_empty():
         return ()
     writers = suspects.get_column("writer_id")
@@ -55,6 +54,31 @@ def gaps_of_day(view: LakeView, day: date) -> tuple[Gap, ...]:
         pl.col("writer_seq").is_between(pl.col("low"), pl.col("high"))
     )
     return gaps_between(within)
+
+
+def _stretches(numbers: pl.DataFrame) -> pl.DataFrame:
+    """The numbers of each writer as stretches without a gap, both ends inclusive."""
+    ordered = numbers.unique().sort("writer_id", "writer_seq")
+    place = pl.col("writer_seq") - pl.int_range(pl.len()).over("writer_id")
+    return ordered.group_by("writer_id", place.alias("place")).agg(
+        pl.col("writer_seq").min().alias("first"), pl.col("writer_seq").max().alias("last")
+    )
+
+
+def _with_gaps(stretches: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """The writers whose stretches do not join, with their least and greatest number."""
+    ordered = pl.concat(stretches).sort("writer_id", "first")
+    reached = pl.col("last").cum_max().shift().over("writer_id")
+    return (
+        ordered.with_columns(gap=pl.col("first") - reached > 1)
+        .group_by("writer_id")
+        .agg(
+            pl.col("first").min().alias("low"),
+            pl.col("last").max().alias("high"),
+            pl.col("gap").any().alias("gap"),
+        )
+        .filter(pl.col("gap"))
+    )
 
 
 def gaps_between(numbers: pl.DataFrame) -> tuple[Gap, ...]:

@@ -39,8 +39,9 @@ from audit_storage.layout import month_of, snapshot_name
 from claude_max_audit.entry import AuditEntry
 from claude_max_audit.errors import LakeUnavailableError
 
-RUN_ROWS = 100_000
-"""Rows sorted together: a day of that size is one fully sorted run."""
+RUN_ROWS = 65_536
+"""Rows sorted together, four row groups: a day of that size is one fully sorted run. Some three
+times that many are in memory: those that wait, those being sorted and written."""
 
 RUN_BYTES = 128 * 1024 * 1024
 """Bytes after which a run ends early, so that long contents do not fill the memory."""
@@ -253,7 +254,7 @@ class LakeTransaction:
         run = pa.concat_tables(self._waiting.pop(month))
         if run.num_rows:
             self._await_run()
-            self._writing = self._background.submit(self._write, month, run)
+            self._writing = self._background.submit(self._write, month, [run])
 
     def _await_run(self) -> None:
         """Wait for the run being written; raises what went wrong with it."""
@@ -261,7 +262,9 @@ class LakeTransaction:
             writing, self._writing = self._writing, None
             writing.result()
 
-    def _write(self, month: str, run: pa.Table) -> None:
+    def _write(self, month: str, runs: list[pa.Table]) -> None:
+        """Write the one run of a list, which is emptied: so nothing keeps the unsorted rows."""
+        run = sorted_run(runs.pop())
         with answering(self._log.uri):
             part = self._open.get(month)
             if part is None:
@@ -272,7 +275,6 @@ class LakeTransaction:
                     content_level=self._content_level,
                 )
                 self._parts.append(part)
-            run = sorted_run(run)
             self._sums.setdefault(part, []).extend(map(_sum_of, _row_groups(run)))
             part.write_run(run)
         if part.rows >= PART_ROWS:
