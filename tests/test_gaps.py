@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit_storage.archive.archive import archive_closed_days
-from audit_storage.archive.gaps import Gap, gaps_between
+from audit_storage.archive.gaps import Gap, gaps_between, writers_with_gaps
 from audit_storage.archive.quarantine import Quarantine
 from audit_storage.lake.lake import Lake
 from claude_max_audit.entry import AuditEntry
@@ -28,6 +28,32 @@ def test_gaps_are_exactly_what_is_missing_between_first_and_last(held: set[int])
 def test_gaps_of_two_writers_are_not_mixed() -> None:
     frame = pl.DataFrame({"writer_id": ["a", "b", "a", "b", "b"], "writer_seq": [1, 5, 4, 9, 5]})
     assert gaps_between(frame) == (Gap("a", 2, 3), Gap("b", 6, 8))
+
+
+@given(
+    held=st.dictionaries(
+        st.sampled_from("abc"),
+        st.sets(st.integers(min_value=1, max_value=12), min_size=1),
+        min_size=1,
+    ),
+    data=st.data(),
+)
+def test_the_writers_of_a_gap_are_found_however_files_divide_the_numbers(
+    held: dict[str, set[int]], data: st.DataObject
+) -> None:
+    numbers = [(writer, number) for writer, mine in held.items() for number in mine]
+    files: list[list[tuple[str, int]]] = [[], [], []]
+    for one in numbers:
+        for file in data.draw(st.sets(st.sampled_from(range(3)), min_size=1)):
+            files[file].append(one)
+    schema = {"writer_id": pl.String, "writer_seq": pl.Int64}
+    found = writers_with_gaps([pl.DataFrame(f, schema=schema, orient="row") for f in files])
+    expected = {
+        (writer, min(mine), max(mine))
+        for writer, mine in held.items()
+        if len(mine) < max(mine) - min(mine) + 1
+    }
+    assert set(found.select("writer_id", "low", "high").rows()) == expected
 
 
 def test_the_archive_tells_what_a_writer_numbered_and_the_lake_lacks(

@@ -7,7 +7,7 @@ spool still had, was purged, or stands in a day that is not archived yet. Nothin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import NamedTuple
 
@@ -18,6 +18,9 @@ from audit_storage.lake.plan import LakeFile, files_for_day
 from audit_storage.lake.view import LakeView
 
 _TOLD = 5
+_NO_STRETCHES = pl.DataFrame(
+    schema={"writer_id": pl.String, "first": pl.Int64, "last": pl.Int64}
+)
 
 
 class Gap(NamedTuple):
@@ -42,10 +45,8 @@ def gaps_of_day(view: LakeView, day: date) -> tuple[Gap, ...]:
     """
     of_day = pl.col("timestamp").dt.date() == day
     # A file at a time: the numbers of a day of millions never stand in memory together.
-    stretches = [
-        _stretches(_numbers(view, [file], of_day)) for file in files_for_day(view.files, day)
-    ]
-    suspects = _with_gaps(stretches) if stretches else pl.DataFrame()
+    files = files_for_day(view.files, day)
+    suspects = writers_with_gaps(_numbers(view, [file], of_day) for file in files)
     if suspects.is_empty():
         return ()
     writers = suspects.get_column("writer_id")
@@ -58,16 +59,24 @@ def gaps_of_day(view: LakeView, day: date) -> tuple[Gap, ...]:
 
 def _stretches(numbers: pl.DataFrame) -> pl.DataFrame:
     """The numbers of each writer as stretches without a gap, both ends inclusive."""
-    ordered = numbers.unique().sort("writer_id", "writer_seq")
-    place = pl.col("writer_seq") - pl.int_range(pl.len()).over("writer_id")
-    return ordered.group_by("writer_id", place.alias("place")).agg(
-        pl.col("writer_seq").min().alias("first"), pl.col("writer_seq").max().alias("last")
-    )
+    number = pl.col("writer_seq")
+    ends = number.min().alias("first"), number.max().alias("last")
+    of_writers = numbers.group_by("writer_id").agg(*ends, number.n_unique().alias("count"))
+    is_whole = pl.col("last") - pl.col("first") + 1 == pl.col("count")
+    broken = of_writers.filter(~is_whole).get_column("writer_id")
+    # Only theirs are sorted, which takes several times the room.
+    ordered = numbers.filter(pl.col("writer_id").is_in(broken.implode())).unique()
+    ordered = ordered.sort("writer_id", "writer_seq")
+    place = (number - pl.int_range(pl.len()).over("writer_id")).alias("place")
+    pieces = ordered.group_by("writer_id", place).agg(*ends)
+    columns = ("writer_id", "first", "last")
+    return pl.concat([of_writers.filter(is_whole).select(columns), pieces.select(columns)])
 
 
-def _with_gaps(stretches: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """The writers whose stretches do not join, with their least and greatest number."""
-    ordered = pl.concat(stretches).sort("writer_id", "first")
+def writers_with_gaps(numbers: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """The writers whose numbers have a gap in all frames together, with the least and the
+    greatest of them (`low`, `high`). One frame at a time is asked for."""
+    ordered = pl.concat([_NO_STRETCHES, *map(_stretches, numbers)]).sort("writer_id", "first")
     reached = pl.col("last").cum_max().shift().over("writer_id")
     return (
         ordered.with_columns(gap=pl.col("first") - reached > 1)
