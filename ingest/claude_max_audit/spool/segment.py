@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from zlib import crc32
 
 import msgspec
@@ -39,8 +39,8 @@ FRAME_BYTES = _FRAME.size
 _POPULATE_WRITE = 23
 """MADV_POPULATE_WRITE of madvise(2), which Python 3.11 does not name."""
 
-_WARM_BYTES = 64 * 1024
-"""Sixteen pages: some ten microseconds."""
+_WARM_BYTES = 256 * 1024
+"""Sixty-four pages: a fifth of a millisecond at most."""
 
 _ENTRY_START = b'{"entry_id":"'
 
@@ -96,13 +96,15 @@ class Segment:
 
     def warm(self) -> None:
         """Have every page ready to be written to, so that no caller waits for the system to
-        make it so: half a microsecond an entry. Done piece by piece, since the interpreter is
-        held meanwhile; where the system cannot (before Linux 5.14), callers do it as they go."""
+        make it so: half a microsecond an entry. The interpreter is held meanwhile, so it is
+        offered to others after each piece. Where the system cannot do it (before Linux 5.14),
+        callers do it as they go."""
         data = self._bytes
         assert data is not None, "a new segment is in memory"
         with suppress(OSError):
             for start in range(0, self.capacity, _WARM_BYTES):
                 data.madvise(_POPULATE_WRITE, start, min(_WARM_BYTES, self.capacity - start))
+                sleep(0)
 
     def append(self, payload: bytes) -> bool:
         """Add one frame; False when it does not fit. Durable against `kill -9` on return."""
